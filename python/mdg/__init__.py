@@ -1,0 +1,1 @@
+"""mdg, a Medical Data Gateway for the Imaging Exchange Framework."""

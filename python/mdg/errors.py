@@ -1,0 +1,231 @@
+"""Every error that mdg raises on purpose, drawn as a tree.
+
+```
+MdgError
+├── Refused          content or a signature breaks a rule; has a code such as E_SIG_INVALID      exit 3
+├── Unsupported      valid, but not something this version reads or writes                       exit 3
+├── InputOutput      a file, socket or database could not be read or written                     exit 4
+├── Misuse           the caller asked for something that makes no sense                          exit 2
+└── Problem          an answer of the gateway that is not the one asked for; has an HTTP status  exit 1
+    ├── Unauthenticated   401 login
+    ├── Forbidden         403 forbidden
+    │   └── InsufficientScope
+    ├── NotFound          404 not-found
+    ├── Invalid           400 invalid
+    ├── NotSupported      400 not-supported
+    ├── Required          400 required
+    ├── MethodNotAllowed  405 not-supported
+    ├── NotAcceptable     406 not-supported
+    ├── Conflict          409 conflict
+    ├── TooLarge          413 too-long
+    ├── UnsupportedMedia  415 not-supported
+    ├── RangeInvalid      416 invalid
+    ├── Unprocessable     422 processing
+    ├── Throttled         429 throttled
+    └── Unavailable       503 transient
+```
+
+Messages say what, where and what to do next. They never hold a person's name, identifier or token. Rust raises the
+first four; the map from its enum to these classes is `rust/py/src/error.rs`. HTTP statuses and FHIR issue codes follow
+RFC 9110 and https://hl7.org/fhir/R4/valueset-issue-type.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class MdgError(Exception):
+    """Anything that mdg refuses or fails to do, with the exit code that a command ends with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class Refused(MdgError):
+    """Content or a signature breaks a rule.
+
+    `code` is one of segmented-jmix 13.3 (`E_…`), `part` names the file, archive entry or element, `at` is the byte
+    offset inside that part when it is known.
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, code: str, part: str, why: str, at: int | None = None) -> None:
+        where = part if at is None else f"{part}, byte {at}"
+        super().__init__(f"{code}: {where}: {why}")
+        self.code = code
+        self.part = part
+        self.why = why
+        self.at = at
+
+
+class Unsupported(MdgError):
+    """Valid input of a kind that this version does not handle."""
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, part: str, why: str) -> None:
+        super().__init__(f"{part}: {why}")
+        self.part = part
+        self.why = why
+
+
+class InputOutput(MdgError):
+    """A file, socket or database could not be read or written."""
+
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, part: str, why: str) -> None:
+        super().__init__(f"{part}: {why}")
+        self.part = part
+        self.why = why
+
+
+class Misuse(MdgError):
+    """The caller asked for something that makes no sense, such as a key of 31 bytes."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class Problem(MdgError):
+    """An HTTP answer other than the one asked for, rendered as a FHIR OperationOutcome.
+
+    `diagnostics` reaches the caller; `reason` is a short code that goes to log and audit only.
+    """
+
+    status: ClassVar[int] = 500
+    issue: ClassVar[str] = "exception"
+
+    def __init__(self, diagnostics: str = "", *, reason: str = "", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(diagnostics or type(self).__name__)
+        self.diagnostics = diagnostics
+        self.reason = reason or type(self).__name__
+        self.headers: dict[str, str] = dict(headers or {})
+
+
+class Unauthenticated(Problem):
+    """No token, or one that does not hold (`error` is the RFC 6750/9449 code; empty when no token was sent)."""
+
+    status = 401
+    issue = "login"
+
+    def __init__(self, *, reason: str, error: str = "invalid_token") -> None:
+        challenge = f'DPoP error="{error}", algs="ES256"' if error else 'DPoP algs="ES256"'
+        super().__init__("authentication is required", reason=reason, headers={"WWW-Authenticate": challenge})
+
+
+class Forbidden(Problem):
+    """The same body for every cause; the cause is in `reason`."""
+
+    status = 403
+    issue = "forbidden"
+
+    def __init__(self, *, reason: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__("access is not permitted", reason=reason, headers=headers)
+
+
+class InsufficientScope(Forbidden):
+    """The token is good, but its scopes do not open this operation (RFC 6750 3.1)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            reason="insufficient-scope", headers={"WWW-Authenticate": 'DPoP error="insufficient_scope", algs="ES256"'}
+        )
+
+
+class NotFound(Problem):
+    """Unknown, hidden or not the caller's: all alike."""
+
+    status = 404
+    issue = "not-found"
+
+    def __init__(self, *, reason: str = "not-found") -> None:
+        super().__init__("no such resource", reason=reason)
+
+
+class Invalid(Problem):
+    """A parameter or body that cannot be understood."""
+
+    status = 400
+    issue = "invalid"
+
+
+class NotSupported(Problem):
+    """A parameter or modifier that this server does not offer; it is refused, never ignored."""
+
+    status = 400
+    issue = "not-supported"
+
+
+class Required(Problem):
+    """Something that the request must say is missing."""
+
+    status = 400
+    issue = "required"
+
+
+class MethodNotAllowed(Problem):
+    """The address exists, the method does not."""
+
+    status = 405
+    issue = "not-supported"
+
+
+class NotAcceptable(Problem):
+    """`Accept` or `_format` admits nothing that is offered."""
+
+    status = 406
+    issue = "not-supported"
+
+
+class Conflict(Problem):
+    """The request meets a state that forbids it, such as a nonce that was seen."""
+
+    status = 409
+    issue = "conflict"
+
+
+class TooLarge(Problem):
+    """A body over its limit (security-tests 2)."""
+
+    status = 413
+    issue = "too-long"
+
+
+class UnsupportedMedia(Problem):
+    """A `Content-Type` or `Content-Encoding` that this address does not take."""
+
+    status = 415
+    issue = "not-supported"
+
+
+class RangeInvalid(Problem):
+    """No range of the request can be satisfied (RFC 9110 15.5.17)."""
+
+    status = 416
+    issue = "invalid"
+
+
+class Unprocessable(Problem):
+    """Understood, and not possible here."""
+
+    status = 422
+    issue = "processing"
+
+
+class Throttled(Problem):
+    """Too many requests."""
+
+    status = 429
+    issue = "throttled"
+
+
+class Unavailable(Problem):
+    """Something needed for a safe answer is not there; nothing was released."""
+
+    status = 503
+    issue = "transient"
+
+    def __init__(self, diagnostics: str = "try again later", *, reason: str, retry_after: int = 5) -> None:
+        super().__init__(diagnostics, reason=reason, headers={"Retry-After": str(retry_after)})

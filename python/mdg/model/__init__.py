@@ -1,0 +1,1 @@
+"""The words of the framework as frozen types. This room imports nothing but the standard library."""

@@ -1,0 +1,57 @@
+"""What happened, as the audit keeps it; `audit/` turns it into a FHIR AuditEvent (fhir-au 7.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mdg.model.identity import Ihi
+from mdg.model.request import Requester, Verdict
+
+
+class Kind(StrEnum):
+    """The rows of fhir-au 7.1 that this gateway writes."""
+
+    SEARCH = "search"
+    READ = "read"
+    GRANT = "grant"
+    RELEASE = "release"
+    RELEASE_END = "release-end"
+    IMPORT = "import"
+    QUERY_SENT = "query-sent"
+    RETRIEVAL_SENT = "retrieval-sent"
+    REFUSED = "refused"
+    AUTHENTICATION_FAILED = "authentication-failed"
+    START = "start"
+    STOP = "stop"
+
+
+class Outcome(StrEnum):
+    """AuditEvent.outcome: 0 success, 4 refused or minor failure, 8 serious failure."""
+
+    SUCCESS = "0"
+    REFUSED = "4"
+    FAILURE = "8"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `details` are name/value pairs for AuditEvent.entity.detail, never a person's data.
+
+    `query` is the raw request (POST body included), kept base64 in the record as BALP asks; `count` and `bytes` are
+    what was sent, in resources and bytes.
+    """
+
+    kind: Kind
+    outcome: Outcome
+    request_id: str
+    requester: Requester | None = None
+    patient: Ihi | None = None
+    study_uid: str | None = None
+    envelope_id: str | None = None
+    reason: str = ""
+    verdict: Verdict | None = None
+    query: bytes | None = None
+    count: int | None = None
+    bytes: int | None = None
+    details: tuple[tuple[str, str], ...] = field(default=())

@@ -1,0 +1,1 @@
+//! Hashing as bytes pass.

@@ -1,0 +1,1 @@
+//! The strict JSON of seg/1 3.1.

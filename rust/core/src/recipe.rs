@@ -1,0 +1,1 @@
+//! Any byte range of a release.
