@@ -1,0 +1,74 @@
+"""The command `mdg`: one file per verb, one line per verb here.
+
+To add a command write `cli/<verb>.py` with a function of that name whose docstring is its help, and register it below.
+Verb files import the rooms inside the function, so that `mdg --help` starts at once. A verb returns when it is done,
+raises `mdg.errors.MdgError` when it is not, and `typer.Exit(1)` when it ran and the answer is no.
+
+Exit codes: 0 done, 1 the answer is no or an internal fault, 2 usage, 3 refused (content or signature), 4 input/output.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from mdg.cli import (
+    keygen,
+)
+from mdg.cli.terminal import complain
+from mdg.errors import InputOutput, MdgError, Misuse
+
+app = typer.Typer(
+    name="mdg",
+    help="Medical Data Gateway: find, release, seal and verify medical imaging between organisations.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(keygen.keygen)
+
+
+@app.callback(invoke_without_command=True)
+def _root(context: typer.Context, version: bool = typer.Option(False, "--version", help="print the version")) -> None:
+    if version:
+        from mdg._core import __version__
+
+        typer.echo(f"mdg {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(Misuse.exit_code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command; returns the exit code. With `--json` a failure is one JSON object on standard output as well."""
+    as_json = "--json" in arguments
+    try:
+        return int(app(args=list(arguments), prog_name="mdg", standalone_mode=False) or 0)
+    except MdgError as error:
+        return complain(error, as_json)
+    except typer.TyperException as error:
+        return complain(_usage(error), as_json)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 -- the reader has gone: nothing is left to tell it
+        return 0
+    except OSError as error:
+        return complain(InputOutput(str(error.filename or "system"), error.strerror or type(error).__name__), as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+def _usage(error: typer.TyperException) -> Misuse:
+    """What the parser of the command line found, with the help page that answers it."""
+    misuse = Misuse(error.format_message())
+    context = getattr(error, "ctx", None)
+    misuse.add_note(f"{context.command_path if context else 'mdg'} --help")
+    return misuse
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""How every command speaks: one JSON object with `--json`, else a few lines; errors and progress on standard error.
+
+Progress is drawn only on a terminal. An error carries its next command as an exception note (`advise`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from mdg.errors import InputOutput, MdgError, Misuse, Problem, Refused, Unsupported
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def say(report: Mapping[str, object], lines: Iterable[str], as_json: bool) -> None:
+    """The answer of a command: `report` with `ok: true` as JSON, or `lines` for a person."""
+    if as_json:
+        typer.echo(json.dumps({"ok": True, **report}, ensure_ascii=False))
+        return
+    for line in lines:
+        typer.echo(line)
+
+
+def complain(error: MdgError, as_json: bool) -> int:
+    """Prints why a command failed and what to try next; returns its exit code."""
+    if as_json:
+        typer.echo(json.dumps({"ok": False, "code": code_of(error), "message": str(error)}, ensure_ascii=False))
+    typer.echo(f"mdg: {error}", err=True)
+    for command in getattr(error, "__notes__", ()):
+        typer.echo(f"try: {command}", err=True)
+    return error.exit_code
+
+
+def code_of(error: MdgError) -> str:
+    """The machine-readable name of a failure: a code of segmented-jmix 13.3, or the kind of error."""
+    match error:
+        case Refused():
+            return error.code
+        case Problem():
+            return error.reason
+        case Unsupported():
+            return "unsupported"
+        case InputOutput():
+            return "input-output"
+        case Misuse():
+            return "usage"
+        case _:
+            return "internal"
+
+
+@contextmanager
+def advise(command: str) -> Iterator[None]:
+    """An error raised inside names `command` as what to try next, unless something nearer already did."""
+    try:
+        yield
+    except MdgError as error:
+        if not hasattr(error, "__notes__"):
+            error.add_note(command)
+        raise
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar over bytes as `callback(done, total)`; None when standard error is not a terminal."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total or None)
+
+        yield show
+
+
+def count(number: int, noun: str) -> str:
+    """`1 study`, `2 studies`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes for a person, in units of 10^6 as networks and disks are sold."""
+    return (
+        f"{size / 1e6:,.0f} MB"
+        if size >= 10_000_000
+        else f"{size / 1e6:,.1f} MB"
+        if size >= 100_000
+        else f"{size:,} bytes"
+    )
