@@ -1,0 +1,95 @@
+# Every target sets up what it needs and is fast when nothing changed. Needed on the machine: Python 3.11+, a C compiler,
+# stable Rust; `.ci/needs` says plainly which of them is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+# One interpreter for every build of the binding, so that cargo and maturin share what they compiled.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+RUST := $(shell find rust -name '*.rs' -not -path 'rust/fuzz/*' 2>/dev/null) $(wildcard rust/*/Cargo.toml) Cargo.toml Cargo.lock
+
+# Seconds for each fuzz target; arguments for `mdg demo`; more for pytest, as in `make test PYTEST="-k seal"`.
+FUZZ_SECONDS ?= 20
+DEMO ?=
+PYTEST ?=
+
+.PHONY: help build demo test slow test-all lint bench fuzz wheel clean
+
+help:
+	@echo "make demo      two gateways exchange one study, in about a minute"
+	@echo "make test      unit tests, journeys and stubs; test-all adds wheels and outside judges"
+	@echo "make build     leaves $(BIN)/mdg"
+	@echo "make lint      format, lints, types, licences, advisories"
+	@echo "make bench     measurements; fuzz: parsers on random bytes; wheel: dist/*.whl"
+
+# --- set-up ---
+
+$(VENV)/.needs: .ci/needs
+	@PYTHON=$(PYTHON) .ci/needs
+	@$(PYTHON) -m venv $(VENV) && touch $@
+
+$(VENV)/.locked: $(VENV)/.needs requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.locked $(RUST) pyproject.toml
+	$(BIN)/maturin develop --release --locked --quiet >/dev/null
+	@touch $@
+
+build: $(VENV)/.built
+
+.tools/bin/cargo-deny: .ci/cargo-deny.version
+	cargo install cargo-deny --version "$$(cat $<)" --locked --quiet --root .tools
+	@touch $@
+
+# --- what CI runs ---
+
+demo: build
+	$(BIN)/mdg demo $(DEMO)
+
+# The binding's own Rust tests need a libpython to link against; where Python has none, Python tests the same code.
+LIBPYTHON = $(shell $(BIN)/python .ci/libpython)
+test: build
+	cargo test --release --locked --quiet --workspace --exclude mdg-py
+	@if [ -n "$(LIBPYTHON)" ]; then \
+	    set -x; LD_LIBRARY_PATH="$(LIBPYTHON)" cargo test --release --locked --quiet --package mdg-py --lib; \
+	else echo "mdg-py: no libpython to link its Rust tests against; its Python tests follow"; fi
+	$(BIN)/python -m mypy.stubtest mdg._core
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile -p no:benchmark $(PYTEST)
+
+test-all: test slow
+
+slow: build wheel
+	$(BIN)/python -m pytest -m slow -p no:benchmark $(PYTEST)
+
+lint: $(VENV)/.locked .tools/bin/cargo-deny
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	MYPYPATH=python:. $(BIN)/mypy --explicit-package-bases $(wildcard tests benches)
+	cargo fmt --all --check
+	cargo clippy --release --locked --quiet --workspace --all-targets -- -D warnings
+	.tools/bin/cargo-deny --log-level error --locked check bans licenses sources
+	$(BIN)/python .ci/advisories
+
+# --- on demand ---
+
+bench: build
+	$(BIN)/python -m pytest benches --benchmark-columns=min,median,rounds --benchmark-sort=name -p no:xdist $(PYTEST)
+	cargo bench --locked --workspace --exclude mdg-py
+
+fuzz: $(VENV)/.locked
+	FUZZ_SECONDS=$(FUZZ_SECONDS) rust/fuzz/run
+
+# `make wheel ZIG=1` links against an old glibc (manylinux 2.17); without it the wheel is for this machine's glibc and later.
+ZIG ?=
+wheel: $(VENV)/.locked
+	rm -rf dist && mkdir dist
+	$(if $(ZIG),$(BIN)/python -m pip install --quiet ziglang)
+	$(BIN)/maturin build --release --locked --quiet --out dist $(if $(ZIG),--zig --compatibility manylinux_2_17)
+	@ls dist/*.whl
+
+clean:
+	rm -rf $(VENV) target rust/fuzz/target dist demo
