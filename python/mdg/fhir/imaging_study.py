@@ -1,0 +1,126 @@
+"""ImagingStudy: one study with its series, no instances (fhir-au 1.2 and 2.1; R4 `dicom` mappings; IHE MADO 4.3-1).
+
+Series-level detail is the default: a list of a CT's instances would make one answer megabytes. Elements that DICOM
+does not give validly are left out, never half written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mdg.fhir import CODE_SYSTEM_DCM, CODE_SYSTEM_IDENTIFIER_TYPE, Json
+from mdg.fhir.patient import ihi_identifier
+from mdg.model.identity import ACCESSION_SYSTEM, Ihi
+from mdg.model.imaging import Series, Study
+
+UID_SYSTEM = "urn:dicom:uid"
+UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9]\d*)(\.(0|[1-9]\d*))*\Z", re.ASCII)
+"""PS3.5 9.1: digits and dots, no leading zero in a component, at most 64 characters."""
+
+SNOMED = "http://snomed.info/sct"
+LATERALITY = {"R": ("24028007", "Right"), "L": ("7771000", "Left"), "B": ("51440002", "Right and left")}
+BODY_SITES = {
+    # PS3.16 Annex L: Body Part Examined -> SNOMED CT; a word that is not here is left out, never invented.
+    "ABDOMEN": ("818981001", "Abdomen"),
+    "ANKLE": ("70258002", "Ankle joint"),
+    "BRAIN": ("12738006", "Brain"),
+    "BREAST": ("76752008", "Breast"),
+    "CHEST": ("51185008", "Thorax"),
+    "CSPINE": ("122494005", "Cervical spine"),
+    "ELBOW": ("16953009", "Elbow joint"),
+    "FOOT": ("56459004", "Foot"),
+    "HAND": ("85562004", "Hand"),
+    "HEAD": ("69536005", "Head"),
+    "HEART": ("80891009", "Heart"),
+    "HIP": ("24136001", "Hip joint"),
+    "KIDNEY": ("64033007", "Kidney"),
+    "KNEE": ("72696002", "Knee"),
+    "LIVER": ("10200004", "Liver"),
+    "LSPINE": ("122496007", "Lumbar spine"),
+    "LUNG": ("39607008", "Lung"),
+    "NECK": ("45048000", "Neck"),
+    "PELVIS": ("816092008", "Pelvis"),
+    "PROSTATE": ("41216001", "Prostate"),
+    "SHOULDER": ("16982005", "Shoulder"),
+    "SKULL": ("89546000", "Skull"),
+    "TSPINE": ("122495006", "Thoracic spine"),
+    "WRIST": ("74670003", "Wrist joint"),
+}
+
+
+def imaging_study(study: Study, ihi: Ihi, endpoints: Sequence[str]) -> Json:
+    """The ImagingStudy of `study`, whose patient is `ihi`; `endpoints` are logical ids of Endpoints, JMIX first."""
+    resource: Json = {
+        "resourceType": "ImagingStudy",
+        "id": study.id,
+        "meta": {
+            "versionId": str(study.key.version),
+            "lastUpdated": instant(study),
+            "security": [
+                {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": label}
+                for label in study.labels
+            ],
+        },
+        "identifier": [
+            {
+                "type": {"coding": [{"system": CODE_SYSTEM_DCM, "code": "110180", "display": "Study Instance UID"}]},
+                "system": UID_SYSTEM,
+                "value": f"urn:oid:{study.key.uid}",
+            }
+        ],
+        "status": "available",
+        "modality": [{"system": CODE_SYSTEM_DCM, "code": code} for code in study.modalities],
+        "subject": {"reference": f"Patient/{study.patient_id}", "type": "Patient", "identifier": ihi_identifier(ihi)},
+        "started": study.started,
+        "basedOn": [_based_on(study)] if study.accession else None,
+        "endpoint": [{"reference": f"Endpoint/{id_}", "type": "Endpoint"} for id_ in endpoints],
+        "numberOfSeries": len(study.series),
+        "numberOfInstances": study.instances,
+        "description": study.description,
+        "series": [_series(series) for series in study.series],
+    }
+    return {name: value for name, value in resource.items() if value not in (None, [])}
+
+
+def instant(study: Study) -> str:
+    """`meta.lastUpdated`: UTC, whole milliseconds, as `instant` requires an offset."""
+    return study.updated.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _based_on(study: Study) -> Json:
+    """The order as a logical reference: R6 moves the accession number here, and MADO has it here already."""
+    return {
+        "type": "ServiceRequest",
+        "identifier": {
+            "type": {
+                "coding": [
+                    {"system": CODE_SYSTEM_IDENTIFIER_TYPE, "code": "ACSN"},
+                    {"system": CODE_SYSTEM_DCM, "code": "121022"},
+                ]
+            },
+            "system": accession_system(study),
+            "value": study.accession,
+        },
+    }
+
+
+def accession_system(study: Study) -> str:
+    """Whose number it is: the HPI-O scoped system of the custodian, where no URI was given as issuer."""
+    issuer = study.accession_issuer or ""
+    return issuer if issuer.startswith(("http://", "https://", "urn:")) else f"{ACCESSION_SYSTEM}/{study.key.custodian}"
+
+
+def _series(series: Series) -> Json:
+    site = BODY_SITES.get((series.body_part or "").strip().upper())
+    side = LATERALITY.get((series.laterality or "").strip().upper())
+    element: Json = {
+        "uid": series.uid,
+        "number": series.number,
+        "modality": {"system": CODE_SYSTEM_DCM, "code": series.modality},
+        "description": series.description,
+        "numberOfInstances": series.instances,
+        "bodySite": {"system": SNOMED, "code": site[0], "display": site[1]} if site else None,
+        "laterality": {"system": SNOMED, "code": side[0], "display": side[1]} if side else None,
+    }
+    return {name: value for name, value in element.items() if value is not None}

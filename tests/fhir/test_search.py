@@ -1,0 +1,204 @@
+"""The search parameters: what is read, what is refused, and that no refusal repeats a value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from mdg.errors import Invalid, NotAcceptable, NotSupported, Problem, Required
+from mdg.fhir.capability_statement import capability_statement, interactions
+from mdg.fhir.search import PARAMETERS, ImagingStudySearch, ValueOfIdentifier, parse
+from mdg.model.identity import ACCESSION_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, Ihi
+from mdg.model.imaging import Study
+
+IHI = Ihi("8003608833357361")
+SYSTEM = "http://ns.electronichealth.net.au/id/hi/ihi/1.0"
+FHIR = "https://mdg.example.org/fhir"
+ACCESSION = f"{ACCESSION_SYSTEM}/8003621566684455"
+SYDNEY = ZoneInfo("Australia/Sydney")
+WHO = ("patient.identifier", f"{SYSTEM}|{IHI}")
+
+
+def search(*body: tuple[str, str], url: tuple[tuple[str, str], ...] = ()) -> ImagingStudySearch:
+    return parse(url, body, SYDNEY, FHIR)
+
+
+@pytest.mark.parametrize("name", ["patient.identifier", "patient:identifier", "subject:Patient.identifier"])
+@pytest.mark.parametrize(
+    "value", [f"{SYSTEM}|{IHI}", f"{SYSTEM}|8003 6088 3335 7361", f"{IHI_SYSTEM_JMIX_ALIAS}|{IHI}"]
+)
+def test_three_spellings_of_the_patient_are_equal(name: str, value: str) -> None:
+    assert search((name, value)).ihi == IHI
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ([("patient.identifier", f"{SYSTEM}|8003608833357362")], ValueOfIdentifier),
+        ([("patient.identifier", f"{SYSTEM}|800360883335736")], ValueOfIdentifier),
+        ([("patient.identifier", f"{SYSTEM}|80036088333573ab")], ValueOfIdentifier),
+        ([("patient.identifier", str(IHI))], Invalid),
+        ([("patient.identifier", f"urn:other|{IHI}")], NotSupported),
+        ([WHO, ("patient.identifier", f"{SYSTEM}|8003601243017905")], Problem),
+        ([("patient.identifier", f"{SYSTEM}|{IHI},{SYSTEM}|{IHI}")], Invalid),
+        ([("modality", "CT")], Required),
+        ([], Required),
+        ([WHO, ("patient.name", "x")], NotSupported),
+        ([WHO, ("_has:Observation:patient:code", "x")], NotSupported),
+        ([WHO, ("_include", "ImagingStudy:basedon")], NotSupported),
+        ([WHO, ("_include", "*")], NotSupported),
+        ([WHO, ("_include:iterate", "ImagingStudy:patient")], NotSupported),
+        ([WHO, ("_revinclude", "Provenance:target")], NotSupported),
+        ([WHO, ("modality:text", "CT")], NotSupported),
+        ([WHO, ("_count", "-1")], Invalid),
+        ([WHO, ("_count", "a")], Invalid),
+        ([WHO, ("_count", "٣")], Invalid),
+        ([WHO, ("_sort", "patient")], NotSupported),
+        ([WHO, ("started", "2026-02-30")], Invalid),
+        ([WHO, ("started", "ap2026")], NotSupported),
+        ([WHO, ("started", "zz2026")], Invalid),
+        ([WHO, ("started", "2026-05-01T25:00")], Invalid),
+        ([WHO, ("started", "9999-12-31")], Invalid),
+        ([WHO, ("status", "nonsense")], Invalid),
+        ([WHO, ("identifier", "../../etc")], Invalid),
+        ([WHO, ("_format", "xml")], NotAcceptable),
+        ([WHO, ("access_token", "abc")], NotSupported),
+        ([WHO, ("modality", "C" * 1025)], Invalid),
+        ([("patient", "Patient/../x")], Invalid),
+    ],
+)
+def test_refusals_name_their_kind_and_repeat_no_value(body: list[tuple[str, str]], kind: type[Problem]) -> None:
+    with pytest.raises(kind) as caught:
+        search(*body)
+    assert not any(value in caught.value.diagnostics for _, value in body if len(value) > 4 and value != "9999-12-31")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        (WHO,),
+        (("patient:identifier", f"{SYSTEM}|{IHI}"),),
+        (("patient", str(IHI)),),
+        (("_id", "8003-6088-3335-7361"),),
+        (("identifier", "x 8003 6088 3335 7361"),),
+        ((str(IHI), "x"),),
+        (("practitioner.identifier", "x"),),
+    ],
+)
+def test_identifier_of_a_person_in_a_url_names_the_post_that_works(url: tuple[tuple[str, str], ...]) -> None:
+    with pytest.raises(NotSupported) as caught:
+        search(("patient", "x"), url=url)
+    assert f"POST {FHIR}/ImagingStudy/_search" in caught.value.diagnostics
+    assert "7361" not in caught.value.diagnostics
+
+
+def test_parameters_of_url_and_body_are_merged(study: Study) -> None:
+    merged = search(WHO, url=(("modality", "MR"),))
+    assert not merged.matches(study)
+    assert search(WHO, url=(("modality", "CT"),)).matches(study)
+
+
+@pytest.mark.parametrize(
+    ("name", "yes", "no"),
+    [
+        ("identifier", "urn:dicom:uid|urn:oid:1.2.36.1.99.1", "urn:dicom:uid|urn:oid:1.2.36.1.99"),
+        ("identifier", "urn:dicom:uid|1.2.36.1.99.1", "1.2.36.1.99.11"),
+        ("identifier", "1.2.3,1.2.36.1.99.1", "1.2.3"),
+        ("_id", "01JV3W8ZC0D2E4F6G8H0J2K4M6", "01JV3W8ZC0D2E4F6G8H0J2K4M7"),
+        ("modality", "CT", "MR"),
+        ("modality", "http://dicom.nema.org/resources/ontology/DCM|OT", "urn:other|CT"),
+        ("bodysite", "51185008", "69536005"),
+        ("series", "1.2.36.1.99.1.2", "1.2.36.1.99.1.3"),
+        ("status", "available", "registered"),
+        ("basedon:identifier", "A26-00417", "A26"),
+        ("basedon:identifier", f"{ACCESSION}|A26-00417", "urn:other|A26-00417"),
+        ("started", "2026-05-01", "2026-05-02"),
+        ("started", "2026", "2025"),
+        ("started", "2026-05", "2026-04"),
+        ("started", "2026-04-30T23:12:33Z", "2026-04-30T23:12:34Z"),
+        ("started", "ge2026-05-01", "gt2026-05-01"),
+        ("started", "le2026-05-01", "lt2026-05-01"),
+        ("started", "sa2026-04-30", "sa2026-05-01"),
+        ("started", "eb2026-05-02", "eb2026-05-01"),
+        ("started", "ne2026-05-02", "ne2026-05-01"),
+        ("_lastUpdated", "2026-05-02", "gt2026-05-02"),
+        ("subject", "01JV3W8ZC0D2E4F6G8H0J2K4M7", "01JV3W8ZC0D2E4F6G8H0J2K4M8"),
+        ("patient", "Patient/01JV3W8ZC0D2E4F6G8H0J2K4M7", "Patient/another"),
+    ],
+)
+def test_each_parameter_selects_and_leaves_out(study: Study, name: str, yes: str, no: str) -> None:
+    assert search(WHO, (name, yes)).matches(study)
+    assert not search(WHO, (name, no)).matches(study)
+
+
+def test_a_date_without_offset_is_a_day_of_the_services_place(study: Study) -> None:
+    late = replace(study, started="2026-05-01T23:30:00+10:00")
+    assert search(WHO, ("started", "2026-05-01")).matches(late)
+    whole_day = replace(study, started="2026-05-01")
+    assert search(WHO, ("started", "2026-05-01")).matches(whole_day)
+    assert not search(WHO, ("started", "2026-05-01T10:00")).matches(whole_day)
+
+
+def test_the_day_that_clocks_change_has_its_own_length(study: Study) -> None:
+    """Sydney left summer time on 2026-04-05 at 03:00: the day has 25 hours."""
+    last = replace(study, started="2026-04-05T23:59:00+10:00")
+    assert search(WHO, ("started", "2026-04-05")).matches(last)
+
+
+def test_an_unknown_date_satisfies_no_date(bare: Study) -> None:
+    assert not search(WHO, ("started", "ne2020")).matches(bare)
+
+
+def test_links_carry_neither_patient_nor_person() -> None:
+    found = search(WHO, ("patient", "pt-1"), ("modality", "CT"), ("_count", "5"))
+    assert found.shareable == (("modality", "CT"), ("_count", "5"))
+
+
+def test_count_is_capped_not_refused() -> None:
+    assert search(WHO, ("_count", "1000000000")).count == 100
+    assert search(WHO, ("_count", "0")).count == 0
+    assert search(WHO, ("_summary", "count")).count == 0
+
+
+def test_order_is_total_and_newest_first(study: Study, bare: Study) -> None:
+    older = replace(study, id="A", started="2020-01-01")
+    same = replace(study, id="0")
+    assert [s.id for s in search(WHO).ordered([older, study, bare, same])][:2] == ["0", study.id]
+    assert search(WHO, ("_sort", "started")).ordered([study, older])[0] is older
+
+
+def test_a_study_alone_may_be_asked_for_without_its_patient() -> None:
+    assert search(("identifier", "1.2.3")).ihi is None
+    assert search(("_id", "x")).ihi is None
+
+
+def test_statement_is_told_from_the_routes() -> None:
+    routes = [
+        ("/fhir/metadata", frozenset({"GET"})),
+        ("/fhir/ImagingStudy", frozenset({"GET"})),
+        ("/fhir/ImagingStudy/_search", frozenset({"POST"})),
+        ("/fhir/ImagingStudy/{id}", frozenset({"GET", "HEAD"})),
+        ("/fhir/Endpoint/{id}", frozenset({"GET"})),
+        ("/api/jmix", frozenset({"GET"})),
+    ]
+    assert interactions(routes) == {"ImagingStudy": ("read", "search-type"), "Endpoint": ("read",)}
+    statement = capability_statement(
+        routes,
+        fhir=FHIR,
+        canonical_base="https://w3id.org/mdg",
+        version="1.0.0",
+        published=datetime(2026, 5, 1, tzinfo=UTC),
+        issuers=["https://as.example.gov.au"],
+    )
+    assert (statement["kind"], statement["fhirVersion"], statement["format"]) == (
+        "instance",
+        "4.0.1",
+        ["application/fhir+json"],
+    )
+    types = {resource["type"]: resource for resource in statement["rest"][0]["resource"]}
+    stated = {parameter["name"] for parameter in types["ImagingStudy"]["searchParam"]}
+    assert stated == {name.split(".")[0].split(":")[0] for name, p in PARAMETERS.items() if p.type != "special"}
+    assert "searchParam" not in types["Endpoint"]
