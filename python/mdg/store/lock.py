@@ -1,0 +1,68 @@
+"""Who may use a database file: one gateway process, on a disk of this machine.
+
+SQLite over NFS or SMB loses data because locks there do not hold, and two writers before SQLite 3.51.3 can corrupt a
+write-ahead log (security-tests 6); both are refused before the database is opened. Readers (`mdg audit show`,
+`mdg index --problems`) need no lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mdg.errors import InputOutput
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "lustre", "gpfs", "beegfs"}
+    | {"fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.cephfs"}
+)
+
+
+@contextmanager
+def only_process(database: Path) -> Iterator[None]:
+    """Makes the folder and holds `<database>.lock` in it while the caller may write. `InputOutput` when another process
+    holds it, or when the folder is on a network file system or cannot be written."""
+    lock = database.with_name(database.name + ".lock")
+    try:
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_network(database.parent)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InputOutput(str(lock), f"{error.strerror}; the data folder must be writable by the gateway") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            why = "another gateway process uses this data folder; stop it, or give this one a folder of its own"
+            raise InputOutput(str(lock), why) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def refuse_network(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+    """`InputOutput` when `folder` lies on a file system of NETWORK_FILE_SYSTEMS. Where the system does not list its
+    mounts (not Linux) nothing is refused."""
+    kind = _file_system(folder.resolve(), mounts)
+    if kind in NETWORK_FILE_SYSTEMS:
+        why = f"the database cannot live on a network file system ({kind}); choose a folder on a local disk"
+        raise InputOutput(str(folder), why)
+
+
+def _file_system(folder: Path, mounts: Path) -> str | None:
+    """The type of the deepest mount that holds `folder` (proc(5), mountinfo fields 5 and 9)."""
+    try:
+        lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return None
+    best, kind = -1, None
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        point = Path(left.split(" ")[4].replace("\\040", " "))
+        depth = len(point.parts)
+        if depth >= best and folder.is_relative_to(point):
+            best, kind = depth, right.split(" ")[0]
+    return kind

@@ -1,0 +1,31 @@
+"""The history of the schema, run by Alembic when a store is opened; `versions` holds one file per step.
+
+A step is never edited after a release. All of a migration runs in one transaction: an interrupted one leaves the
+database as it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
+
+from mdg.errors import InputOutput
+
+
+def upgrade(connection: Connection) -> None:
+    """Brings the schema to the newest step inside the caller's transaction. `InputOutput` when a newer mdg made it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    steps = ScriptDirectory.from_config(config)
+    here = MigrationContext.configure(connection).get_current_revision()
+    if here == steps.get_current_head():
+        return  # nothing is written, so a database on a read-only disk can still be opened
+    if here is not None and here not in {step.revision for step in steps.walk_revisions()}:
+        raise InputOutput(str(connection.engine.url.database), f"a newer mdg made this database (step {here})")
+    command.upgrade(config, "head")

@@ -1,0 +1,128 @@
+"""Every table of the first exchange. One function a room, in the order of architecture's Map."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from mdg.store.schema import Document, Number
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    _index()
+    _outbox()
+
+
+def _custodian(*, key: bool = True) -> sa.Column[str]:
+    return sa.Column("custodian", sa.Text, primary_key=key, nullable=False)
+
+
+def _index() -> None:
+    op.create_table(
+        "patients",
+        _custodian(),
+        sa.Column("issuer", sa.Text, primary_key=True),
+        sa.Column("value", sa.Text, primary_key=True),
+        sa.Column("id", sa.Text, nullable=False, unique=True),
+        sa.Column("family", sa.Text),
+        sa.Column("given", Document, nullable=False),
+        sa.Column("birth_date", sa.Text),
+        sa.Column("sex", sa.Text),
+    )
+    op.create_table(
+        "studies",
+        _custodian(),
+        sa.Column("source", sa.Text, primary_key=True),
+        sa.Column("uid", sa.Text, primary_key=True),
+        sa.Column("version", Number, nullable=False),
+        sa.Column("id", sa.Text, nullable=False, unique=True),
+        sa.Column("issuer", sa.Text, nullable=False),
+        sa.Column("patient", sa.Text, nullable=False),
+        sa.Column("started", sa.Text),
+        sa.Column("description", sa.Text),
+        sa.Column("accession", sa.Text),
+        sa.Column("accession_issuer", sa.Text),
+        sa.Column("modalities", Document, nullable=False),
+        sa.Column("instances", Number, nullable=False),
+        sa.Column("bytes", Number, nullable=False),
+        sa.Column("labels", Document, nullable=False),
+        sa.Column("quarantine", sa.Text),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+        sa.Column("updated", Number, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["custodian", "issuer", "patient"], ["patients.custodian", "patients.issuer", "patients.value"]
+        ),
+    )
+    op.create_index("ix_studies_custodian_issuer_patient", "studies", ["custodian", "issuer", "patient"])
+    op.create_table(
+        "series",
+        _custodian(),
+        sa.Column("source", sa.Text, primary_key=True),
+        sa.Column("study", sa.Text, primary_key=True),
+        sa.Column("uid", sa.Text, primary_key=True),
+        sa.Column("modality", sa.Text, nullable=False),
+        sa.Column("number", Number),
+        sa.Column("description", sa.Text),
+        sa.Column("body_part", sa.Text),
+        sa.Column("laterality", sa.Text),
+        sa.Column("instances", Number, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["custodian", "source", "study"], ["studies.custodian", "studies.source", "studies.uid"], ondelete="CASCADE"
+        ),
+    )
+    op.create_table(
+        "instances",
+        _custodian(),
+        sa.Column("source", sa.Text, primary_key=True),
+        sa.Column("folder", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("size", Number, nullable=False),
+        sa.Column("mtime_ns", Number, nullable=False),
+        sa.Column("sha256", sa.LargeBinary, nullable=False),
+        sa.Column("check", sa.LargeBinary, nullable=False),
+        sa.Column("study", sa.Text, nullable=False),
+        sa.Column("series", sa.Text, nullable=False),
+        sa.Column("uid", sa.Text, nullable=False),
+        sa.Column("facts", Document, nullable=False),
+    )
+    op.create_index("ix_instances_custodian_source_study", "instances", ["custodian", "source", "study"])
+    op.create_table(
+        "problems",
+        _custodian(),
+        sa.Column("source", sa.Text, primary_key=True),
+        sa.Column("folder", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("size", Number, nullable=False),
+        sa.Column("mtime_ns", Number, nullable=False),
+        sa.Column("code", sa.Text, nullable=False),
+        sa.Column("message", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "unsettled",
+        _custodian(),
+        sa.Column("source", sa.Text, primary_key=True),
+        sa.Column("study", sa.Text, primary_key=True),
+        sa.Column("touched", Number, nullable=False),
+    )
+
+
+def _outbox() -> None:
+    op.create_table(
+        "events",
+        sa.Column("seq", Number, primary_key=True, autoincrement=True),
+        _custodian(key=False),
+        sa.Column("time", Number, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("study", sa.Text, nullable=False),
+        sa.Column("version", Number, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("event", Number, sa.ForeignKey("events.seq"), primary_key=True, autoincrement=False),
+        _custodian(key=False),
+        sa.Column("destination", sa.Text, primary_key=True),
+    )

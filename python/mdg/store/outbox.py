@@ -1,0 +1,79 @@
+"""What happened, numbered, and what must still be told to whom: written in the transaction of the change itself.
+
+An outbox row exists as long as its event is owed to its destination; who delivers it removes the row when the other
+side has acknowledged it. Delivery, retry and order are the business of the registry and subscriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Column, ForeignKey, Table, Text, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg.model.identity import HpiO
+from mdg.model.imaging import StudyKey
+from mdg.store.schema import Number, custodian, metadata, microseconds, moment
+
+REGISTRY = "registry"
+"""The destination of every study that settles: the record locator of its patient."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Number, primary_key=True, autoincrement=True),
+    custodian(key=False),
+    Column("time", Number, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("study", Text, nullable=False),
+    Column("version", Number, nullable=False),
+    sqlite_autoincrement=True,  # a number is never given twice, even after old events were removed
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("event", Number, ForeignKey(events.c.seq), primary_key=True, autoincrement=False),
+    custodian(key=False),
+    Column("destination", Text, primary_key=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """An event that `destination` has not acknowledged; `time` is UTC."""
+
+    event: int
+    destination: str
+    kind: str
+    study: StudyKey
+    time: datetime
+
+
+async def append(connection: AsyncConnection, kind: str, study: StudyKey, destinations: Sequence[str]) -> int:
+    """Records an event and owes it to each destination, in the caller's transaction; its number."""
+    row = {"custodian": study.custodian, "kind": kind, "study": study.uid, "version": study.version}
+    statement = insert(events).values(row | {"time": microseconds(datetime.now(UTC))}).returning(events.c.seq)
+    seq: int = (await connection.execute(statement)).scalar_one()
+    if destinations:
+        owed = [{"event": seq, "custodian": study.custodian, "destination": name} for name in destinations]
+        await connection.execute(insert(outbox), owed)
+    return seq
+
+
+async def pending(connection: AsyncConnection, custodian: HpiO, destination: str, limit: int) -> list[Owed]:
+    """The oldest `limit` events that are owed to `destination`, in their order."""
+    statement = (
+        select(outbox.c.destination, events)
+        .join(events, events.c.seq == outbox.c.event)
+        .where(outbox.c.custodian == custodian, outbox.c.destination == destination)
+        .order_by(events.c.seq)
+        .limit(limit)
+    )
+    rows = await connection.execute(statement)
+    return [
+        Owed(row.seq, row.destination, row.kind, StudyKey(custodian, row.study, row.version), moment(row.time))
+        for row in rows
+    ]

@@ -1,0 +1,47 @@
+"""One `MetaData` for all rooms, and column types that mean the same on SQLite and PostgreSQL.
+
+Times are UTC microseconds as integers, UIDs and identifiers are text, digests are raw bytes. Every table has a
+`custodian` (HPI-O) column: several organisations may share one gateway (architecture, "Decided once"). The migrations
+in `mdg/store/migrations` make the same tables; a test compares both.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Number = BigInteger().with_variant(Integer, "sqlite")
+"""A 64-bit integer that SQLite may use as its row id."""
+
+Document = JSON().with_variant(JSONB(), "postgresql")
+"""A JSON value."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def custodian(*, key: bool = True) -> Column[Any]:
+    """The HPI-O whose row it is; part of every primary key (`key`) but those of bare sequences."""
+    return Column("custodian", Text, primary_key=key, nullable=False)
+
+
+def microseconds(moment: datetime) -> int:
+    """`moment` (with its offset) as UTC microseconds since 1970, the form of every time column."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(microseconds: int) -> datetime:
+    """The UTC datetime of a time column."""
+    return _EPOCH + timedelta(microseconds=microseconds)
