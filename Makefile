@@ -70,6 +70,7 @@ lint: $(VENV)/.locked .tools/bin/cargo-deny
 	$(BIN)/mypy
 	MYPYPATH=python:. $(BIN)/mypy --explicit-package-bases $(wildcard tests benches)
 	cargo fmt --all --check
+	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
 	cargo clippy --release --locked --quiet --workspace --all-targets -- -D warnings
 	.tools/bin/cargo-deny --log-level error --locked check bans licenses sources
 	$(BIN)/python .ci/advisories
