@@ -4,7 +4,6 @@ use mdg_core::Error;
 use pyo3::prelude::*;
 
 /// The Python exception for a core error. `mdg.errors` is imported when the first error is raised.
-#[allow(dead_code, reason = "used by the sections of the module as they arrive")]
 pub(crate) fn raise(error: Error) -> PyErr {
     Python::attach(|py| match class_and_call(py, error) {
         Ok(made) | Err(made) => made,

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod envelope;
 mod error;
+mod file;
 mod headers;
 mod keys;
 mod recipe;

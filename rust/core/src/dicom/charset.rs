@@ -152,9 +152,10 @@ fn escape(bytes: &[u8]) -> Option<(Set, usize)> {
 fn decode(set: Set, bytes: &[u8]) -> String {
     match set {
         Set::Latin1 => bytes.iter().map(|byte| char::from(*byte)).collect(),
-        Set::Unknown => {
-            bytes.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { char::REPLACEMENT_CHARACTER }).collect()
-        }
+        Set::Unknown => bytes
+            .iter()
+            .map(|byte| if byte.is_ascii() { char::from(*byte) } else { char::REPLACEMENT_CHARACTER })
+            .collect(),
         Set::Table(encoding) => encoding.decode_without_bom_handling(bytes).0.into_owned(),
         Set::Jis { supplementary } => {
             let mut shifted = Vec::with_capacity(bytes.len() * 3 / 2);

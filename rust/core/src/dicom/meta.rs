@@ -4,9 +4,9 @@
 //! then begins with group 0008, and [`super::read`] asks for its SOP class and instance.
 
 use super::charset::trim;
+use super::identity::is_uid;
 use super::reader::{Event, Reader};
 use super::tags::{META_GROUP_LENGTH, TRANSFER_SYNTAX_UID};
-use super::identity::is_uid;
 use crate::{Error, ReadAt, Result};
 
 const IMPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";

@@ -354,10 +354,7 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
 
 /// VRs with two reserved bytes and a 32-bit length (PS3.5 7.1.2).
 fn has_long_length(vr: [u8; 2]) -> bool {
-    matches!(
-        &vr,
-        b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV"
-    )
+    matches!(&vr, b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV")
 }
 
 /// Tag and 32-bit length of eight bytes.
