@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +48,7 @@ def keygen(
             _write_new(files[1], x25519.public)
             ed25519.write(str(files[2]))
             _write_new(files[3], ed25519.public)
-            _write_new(files[4], card.to_json())
+            _write_new(files[4], json.dumps(card.to_json(), indent=2).encode() + b"\n")
     except BaseException:
         for path in files:
             path.unlink(missing_ok=True)

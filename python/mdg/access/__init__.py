@@ -1,0 +1,24 @@
+"""Who asks, and may they: the token, the proof of possession, the decision, the ticket.
+
+One function decides (`decide`); nothing behind `Gate` sees a token.
+"""
+
+from mdg.access.decide import decide, require
+from mdg.access.issuer import Issuer, Jwks
+from mdg.access.replay import Replay
+from mdg.access.request import RetrievalRequest, verify_request
+from mdg.access.requester import Gate, Revocations
+from mdg.access.ticket import Tickets
+
+__all__ = [
+    "Gate",
+    "Issuer",
+    "Jwks",
+    "Replay",
+    "RetrievalRequest",
+    "Revocations",
+    "Tickets",
+    "decide",
+    "require",
+    "verify_request",
+]

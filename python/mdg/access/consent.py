@@ -1,0 +1,307 @@
+"""What the consent records of a patient say about one request (fhir-au 4.2 steps 1 to 5; FHIR R4 Consent).
+
+Each criterion of a provision matches, does not match, or cannot be told from what is known here. What cannot be told
+counts as a match in a deny and as none in a permit. A record that is not understood denies everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+
+from mdg.access.rules.rule import Request
+from mdg.model.identity import HPII_SYSTEM, HPIO_SYSTEM, IHI_SYSTEM
+from mdg.model.request import Action, Consent
+
+ACTIONS = {Action.DISCOVER: "access", Action.DISCLOSE: "disclose", Action.DEPOSIT: "collect"}
+ACTION_SYSTEM = "http://terminology.hl7.org/CodeSystem/consentaction"
+SCOPE_SYSTEM = "http://terminology.hl7.org/CodeSystem/consentscope"
+PURPOSE_SYSTEM = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+LABEL_SYSTEM = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
+TYPE_SYSTEM = "http://hl7.org/fhir/resource-types"
+RECIPIENT_ROLES = frozenset({"IRCP", "PRCP", "CST"})
+PARENT = {
+    "ETREAT": "TREAT",
+    "CLINTRCH": "HRESCH",
+    "FAMRQT": "PATRQT",
+    "PWATRNY": "PATRQT",
+    "COVERAGE": "HPAYMT",
+    "HQUALIMP": "HOPERAT",
+    "HLEGAL": "HOPERAT",
+    "HSYSADMIN": "HOPERAT",
+    "DISASTER": "PUBHLTH",
+}
+"""v3-ActReason, the part that is served here. BTG has no parent: only a provision that names it speaks of it."""
+DEPTH = 3
+WITHOUT_EFFECT = frozenset({"rejected", "inactive", "entered-in-error", "draft", "proposed"})
+ELEMENTS = frozenset(
+    {
+        "resourceType",
+        "id",
+        "meta",
+        "language",
+        "text",
+        "contained",
+        "extension",
+        "identifier",
+        "status",
+        "scope",
+        "category",
+        "patient",
+        "dateTime",
+        "performer",
+        "organization",
+        "sourceAttachment",
+        "sourceReference",
+        "policy",
+        "policyRule",
+        "verification",
+        "provision",
+    }
+)
+PROVISION = frozenset(
+    {
+        "id",
+        "extension",
+        "type",
+        "period",
+        "actor",
+        "action",
+        "securityLabel",
+        "purpose",
+        "class",
+        "code",
+        "dataPeriod",
+        "data",
+        "provision",
+    }
+)
+
+
+class Effect(Enum):
+    """What one record, or all of them, say."""
+
+    PERMIT = "permit"
+    DENY = "deny"
+    NONE = "not-applicable"
+
+
+class NotUnderstood(Exception):
+    """Something in a record that this engine cannot read."""
+
+
+def evaluate(request: Request) -> tuple[Effect, str]:
+    """All records of `request.consents` together: deny beats permit. The reason names records by their id."""
+    effects = [(consent.id, _effect(consent, request)) for consent in request.consents]
+    for wanted in (Effect.DENY, Effect.PERMIT):
+        said = [id_ for id_, effect in effects if effect is wanted]
+        if said:
+            return wanted, f"{wanted.value} by consent {', '.join(said)}"
+    return Effect.NONE, "no consent applies"
+
+
+def _effect(consent: Consent, request: Request) -> Effect:
+    try:
+        return _record(consent.content, request)
+    except (NotUnderstood, TypeError, ValueError, KeyError, AttributeError, RecursionError):
+        return Effect.DENY
+
+
+def _record(content: Mapping[str, object], request: Request) -> Effect:
+    if content.get("resourceType") != "Consent" or not ELEMENTS.issuperset(content):
+        raise NotUnderstood
+    if content["status"] in WITHOUT_EFFECT:
+        return Effect.NONE
+    if content["status"] != "active":
+        raise NotUnderstood
+    scopes = {code for code in _codes([content["scope"]], SCOPE_SYSTEM) if code is not None}
+    if not scopes:
+        raise NotUnderstood
+    if "patient-privacy" not in scopes and not (request.purpose == "HRESCH" and "research" in scopes):
+        return Effect.NONE
+    if "dateTime" in content and _instant(content["dateTime"]) > request.now:
+        return Effect.NONE
+    if _of_another_patient(content["patient"], request):
+        return Effect.NONE
+    rules = {code for code in _codes([content.get("policyRule", {})]) if code is not None}
+    default = {"OPTIN": Effect.PERMIT, "OPTOUT": Effect.DENY}.get(rules.pop()) if len(rules) == 1 else None
+    root = content.get("provision")
+    if root is None:
+        if default is None:
+            raise NotUnderstood
+        return default
+    return _provision(_object(root), request, default, 1)
+
+
+def _provision(provision: Mapping[str, object], request: Request, default: Effect | None, depth: int) -> Effect:
+    if depth > DEPTH or not PROVISION.issuperset(provision):
+        raise NotUnderstood
+    own = {"permit": Effect.PERMIT, "deny": Effect.DENY, None: default}.get(_optional_text(provision.get("type")))
+    if own is None:
+        raise NotUnderstood
+    nested = [_provision(_object(inner), request, None, depth + 1) for inner in _list(provision.get("provision", []))]
+    matches = _matches(provision, request)
+    if matches is False or (matches is None and own is Effect.PERMIT):
+        return Effect.NONE
+    for exception in (Effect.DENY, Effect.PERMIT):
+        if exception in nested and not (matches is None and exception is Effect.PERMIT):
+            return exception
+    return own
+
+
+def _matches(provision: Mapping[str, object], request: Request) -> bool | None:
+    """True, False, or None when it cannot be told; an absent criterion matches."""
+    told = [criterion(provision[name], request) for name, criterion in CRITERIA.items() if name in provision]
+    if False in told:
+        return False
+    return None if None in told else True
+
+
+def _any(found: Iterable[bool | None]) -> bool | None:
+    told = list(found)
+    if not told:
+        raise NotUnderstood
+    if True in told:
+        return True
+    return None if None in told else False
+
+
+def _period(value: object, request: Request) -> bool | None:
+    period = _object(value)
+    if not {"start", "end"}.issuperset(period):
+        return None
+    start, end = period.get("start"), period.get("end")
+    return (start is None or _instant(start) <= request.now) and (end is None or request.now < _end(end))
+
+
+def _actor(value: object, request: Request) -> bool | None:
+    return _any(_one_actor(_object(actor), request) for actor in _list(value))
+
+
+def _one_actor(actor: Mapping[str, object], request: Request) -> bool | None:
+    roles = {code for code in _codes([actor["role"]]) if code is not None}
+    identifier = _object(actor["reference"]).get("identifier")
+    if not roles or not RECIPIENT_ROLES.issuperset(roles) or not isinstance(identifier, Mapping):
+        return None
+    holders = {HPIO_SYSTEM: request.subject.organisation, HPII_SYSTEM: request.subject.practitioner}
+    system = identifier.get("system")
+    if system not in holders:
+        return None
+    return identifier.get("value") == holders[str(system)]
+
+
+def _action(value: object, request: Request) -> bool | None:
+    return _any(
+        None if code is None else code == ACTIONS[request.action] for code in _codes(_list(value), ACTION_SYSTEM)
+    )
+
+
+def _purpose(value: object, request: Request) -> bool | None:
+    covered = {request.purpose, PARENT.get(request.purpose, request.purpose)}
+    return _any(None if code is None else code in covered for code in _coding(_list(value), PURPOSE_SYSTEM))
+
+
+def _label(value: object, request: Request) -> bool | None:
+    return _any(
+        None if code is None else code in request.resource.labels for code in _coding(_list(value), LABEL_SYSTEM)
+    )
+
+
+def _class(value: object, request: Request) -> bool | None:
+    kind = "ImagingStudy" if request.resource.scope_type == "payload" else request.resource.scope_type
+    return _any(None if code is None else code == kind for code in _coding(_list(value), TYPE_SYSTEM))
+
+
+def _data(value: object, request: Request) -> bool | None:
+    return _any(_one_datum(_object(datum), request) for datum in _list(value))
+
+
+def _one_datum(datum: Mapping[str, object], request: Request) -> bool | None:
+    identifier = _object(datum["reference"]).get("identifier")
+    if datum.get("meaning") != "instance" or request.resource.study is None or not isinstance(identifier, Mapping):
+        return None
+    if identifier.get("system") != "urn:dicom:uid":
+        return None
+    return identifier.get("value") == f"urn:oid:{request.resource.study.uid}"
+
+
+def _untold(value: object, request: Request) -> bool | None:
+    """`code` and `dataPeriod` speak of facts that a decision does not see yet."""
+    return None
+
+
+CRITERIA: Mapping[str, Callable[[object, Request], bool | None]] = {
+    "period": _period,
+    "actor": _actor,
+    "action": _action,
+    "purpose": _purpose,
+    "securityLabel": _label,
+    "class": _class,
+    "data": _data,
+    "code": _untold,
+    "dataPeriod": _untold,
+}
+
+
+def _of_another_patient(value: object, request: Request) -> bool:
+    identifier = _object(value).get("identifier")
+    if not isinstance(identifier, Mapping) or identifier.get("system") != IHI_SYSTEM:
+        return False  # a literal reference: whoever collected the records resolved it
+    return identifier.get("value") != request.resource.patient
+
+
+def _codes(concepts: Sequence[object], system: str | None = None) -> Iterable[str | None]:
+    """The codes of CodeableConcepts: None for one of another system or without a code."""
+    for concept in concepts:
+        codings = _list(_object(concept).get("coding", []))
+        yield from _coding(codings, system) if codings else [None]
+
+
+def _coding(codings: Sequence[object], system: str | None) -> Iterable[str | None]:
+    for value in codings:
+        coding = _object(value)
+        code = coding.get("code")
+        yield code if isinstance(code, str) and system in (None, coding.get("system")) else None
+
+
+def _instant(value: object) -> datetime:
+    """The first instant of a FHIR date or dateTime, in UTC."""
+    text = _optional_text(value)
+    if text is None:
+        raise NotUnderstood
+    padded = text + "-01-01"[: 10 - len(text)] if len(text) == 4 else text + "-01" if len(text) == 7 else text
+    found = datetime.fromisoformat(padded)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _end(value: object) -> datetime:
+    """The first instant after a FHIR date or dateTime."""
+    start = _instant(value)
+    match len(str(value)):
+        case 4:
+            return start.replace(year=start.year + 1)
+        case 7:
+            return (start.replace(day=28) + timedelta(days=4)).replace(day=1)
+        case 10:
+            return start + timedelta(days=1)
+        case _:
+            return start
+
+
+def _object(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping) or "modifierExtension" in value:
+        raise NotUnderstood
+    return value
+
+
+def _list(value: object) -> Sequence[object]:
+    if not isinstance(value, list | tuple):
+        raise NotUnderstood
+    return value
+
+
+def _optional_text(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise NotUnderstood
+    return value

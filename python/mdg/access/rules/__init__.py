@@ -1,0 +1,22 @@
+"""The rules of `decide`, one file each, in the order of fhir-au 3.4 step 8: scope, purpose, patient, then consent."""
+
+from mdg.access.rules.consent_valid import ConsentValid
+from mdg.access.rules.identity_verified import IdentityVerified
+from mdg.access.rules.not_quarantined import NotQuarantined
+from mdg.access.rules.patient_identified import PatientIdentified
+from mdg.access.rules.purpose_known import PurposeKnown
+from mdg.access.rules.requester_verified import RequesterVerified
+from mdg.access.rules.rule import Answer, Request, Rule
+from mdg.access.rules.scope_covers import ScopeCovers
+
+RULES: tuple[Rule, ...] = (
+    ScopeCovers(),
+    RequesterVerified(),
+    PurposeKnown(),
+    PatientIdentified(),
+    IdentityVerified(),
+    NotQuarantined(),
+    ConsentValid(),
+)
+
+__all__ = ["RULES", "Answer", "Request", "Rule"]

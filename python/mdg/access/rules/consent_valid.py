@@ -1,0 +1,28 @@
+"""Consent allows it: a record of the patient's will, or the service's policy where there is none (Appendix 4)."""
+
+from __future__ import annotations
+
+from mdg.access.consent import Effect, evaluate
+from mdg.access.rules.rule import Answer, Request, allow, refuse
+
+IMPLIED = frozenset({"TREAT", "ETREAT"})
+NORMAL = frozenset({"N"})
+
+
+class ConsentValid:
+    """Deny beats permit; without either, the implied consent of `Policy-basic-normal` (fhir-au 4.2 step 5):
+    treatment, and nothing that is labelled more sensitive than normal."""
+
+    name = "consent_valid"
+
+    def judge(self, request: Request) -> Answer:
+        effect, why = evaluate(request)
+        if effect is Effect.DENY:
+            return refuse(why)
+        if not request.resource.labels or not NORMAL.issuperset(request.resource.labels):
+            return refuse("the label asks for more than this gateway can attest")
+        if effect is Effect.PERMIT:
+            return allow(why)
+        if request.purpose in IMPLIED:
+            return allow("implied consent for treatment")
+        return refuse("no consent covers this purpose")

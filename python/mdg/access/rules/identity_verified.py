@@ -1,0 +1,18 @@
+"""The identity is verified: what would be shown belongs to that very person, by an IHI (Appendix 4)."""
+
+from __future__ import annotations
+
+from mdg.access.rules.rule import Answer, Request, allow, refuse
+
+
+class IdentityVerified:
+    """Without exactly one verified IHI a record belongs to nobody that could be asked about."""
+
+    name = "identity_verified"
+
+    def judge(self, request: Request) -> Answer:
+        if request.resource.patient is None:
+            return refuse("the record has no verified IHI")
+        if request.resource.patient != request.subject.patient:
+            return refuse("the record is another patient's")
+        return allow("the record is that patient's")

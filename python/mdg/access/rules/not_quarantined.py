@@ -1,0 +1,16 @@
+"""Nothing leaves while it is in doubt whose it is (security-tests I24)."""
+
+from __future__ import annotations
+
+from mdg.access.rules.rule import Answer, Request, allow, refuse
+
+
+class NotQuarantined:
+    """A study whose files disagree about the patient waits for a person to settle it."""
+
+    name = "not_quarantined"
+
+    def judge(self, request: Request) -> Answer:
+        if request.resource.quarantined:
+            return refuse("the study is in quarantine")
+        return allow("the study is not in quarantine")

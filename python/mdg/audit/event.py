@@ -1,0 +1,241 @@
+"""An event as a FHIR R4 AuditEvent, in the roles and codes of IHE BALP 1.1 (fhir-au 7.1).
+
+A query flows from the client (Source) to the server (Destination), a read or a release the other way round. The
+token's claims follow BALP's OAuth mapping: `sub` and `iss` name the user, `jti` is the policy, `client_id` the
+client. People are named by identifiers only. AuditEvent is FHIR JSON of its own: the room `fhir` holds what is shown
+to callers.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from mdg.model.event import Event, Kind, Outcome
+from mdg.model.identity import HPII_SYSTEM, HPIO_SYSTEM, IHI_SYSTEM, HpiO
+from mdg.model.request import Requester
+
+DCM = "http://dicom.nema.org/resources/ontology/DCM"
+AUDIT_TYPE = "http://terminology.hl7.org/CodeSystem/audit-event-type"
+INTERACTION = "http://hl7.org/fhir/restful-interaction"
+LIFECYCLE = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle"
+ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+OBJECT_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+ROLE_CLASS = "http://terminology.hl7.org/CodeSystem/v3-RoleClass"
+BALP = "https://profiles.ihe.net/ITI/BALP"
+BALP_ENTITY = f"{BALP}/CodeSystem/BasicAuditEntityType"
+OAUTH_JTI = "urn:ietf:params:oauth:jti:"
+
+Coding = tuple[str, str, str]
+Json = dict[str, object]
+
+SOURCE: Coding = (DCM, "110153", "Source Role ID")
+DESTINATION: Coding = (DCM, "110152", "Destination Role ID")
+REST: Coding = (AUDIT_TYPE, "rest", "Restful Operation")
+EXPORT: Coding = (DCM, "110106", "Export")
+IMPORT: Coding = (DCM, "110107", "Import")
+ACTIVITY: Coding = (DCM, "110100", "Application Activity")
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The software that writes the record: `name` and `version` of the product, `public_url` it answers under."""
+
+    name: str
+    version: str
+    public_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One row of fhir-au 7.1: what kind of event, and which way it flows."""
+
+    type: Coding
+    subtype: Coding
+    action: str
+    client: Coding
+    profile: str | None = None
+
+    @property
+    def server(self) -> Coding:
+        """The role opposite to the client's."""
+        return DESTINATION if self.client is SOURCE else SOURCE
+
+
+_SEARCH: Coding = (INTERACTION, "search-type", "search")
+_DISCLOSE: Coding = (LIFECYCLE, "disclose", "Disclose Record Lifecycle Event")
+_SECURITY_ALERT: Coding = (DCM, "110113", "Security Alert")
+
+SHAPES: Mapping[Kind, Shape] = {
+    Kind.SEARCH: Shape(REST, _SEARCH, "E", SOURCE, "IHE.BasicAudit.PatientQuery"),
+    Kind.READ: Shape(REST, (INTERACTION, "read", "read"), "R", DESTINATION, "IHE.BasicAudit.PatientRead"),
+    Kind.GRANT: Shape(EXPORT, _DISCLOSE, "R", DESTINATION, "IHE.BasicAudit.PrivacyDisclosure.Source"),
+    Kind.RELEASE: Shape(EXPORT, (DCM, "110102", "Begin Transferring DICOM Instances"), "R", DESTINATION),
+    Kind.RELEASE_END: Shape(EXPORT, (DCM, "110104", "DICOM Instances Transferred"), "R", DESTINATION),
+    Kind.IMPORT: Shape(
+        IMPORT,
+        (LIFECYCLE, "receive", "Receive/Retain Record Lifecycle Event"),
+        "C",
+        DESTINATION,
+        "IHE.BasicAudit.PrivacyDisclosure.Recipient",
+    ),
+    Kind.QUERY_SENT: Shape(REST, _SEARCH, "E", SOURCE, "IHE.BasicAudit.PatientQuery"),
+    Kind.RETRIEVAL_SENT: Shape(IMPORT, (DCM, "110103", "DICOM Instances Accessed"), "E", DESTINATION),
+    Kind.REFUSED: Shape(_SECURITY_ALERT, (INTERACTION, "operation", "operation"), "E", SOURCE),
+    Kind.AUTHENTICATION_FAILED: Shape((DCM, "110114", "User Authentication"), (DCM, "110122", "Login"), "E", SOURCE),
+    Kind.START: Shape(ACTIVITY, (DCM, "110120", "Application Start"), "E", SOURCE),
+    Kind.STOP: Shape(ACTIVITY, (DCM, "110121", "Application Stop"), "E", SOURCE),
+}
+
+_CLIENT_SIDE = frozenset({Kind.QUERY_SENT, Kind.RETRIEVAL_SENT, Kind.IMPORT})
+
+
+def to_fhir(event: Event, custodian: HpiO, agent: Agent, recorded: datetime) -> Json:
+    """The AuditEvent of one event, recorded (UTC) by `agent` for `custodian`."""
+    shape = SHAPES[event.kind]
+    observer: Json = {"display": f"{agent.name} {agent.version}", **_identified(HPIO_SYSTEM, custodian)}
+    resource: Json = {
+        "resourceType": "AuditEvent",
+        "type": _coding(shape.type),
+        "subtype": [_coding(shape.subtype)],
+        "action": shape.action,
+        "recorded": recorded.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "outcome": event.outcome.value,
+        "agent": _agents(event, shape, custodian, agent),
+        "source": {
+            "site": custodian.uri,
+            "observer": observer,
+            "type": [
+                _coding(("http://terminology.hl7.org/CodeSystem/security-source-type", "4", "Application Server"))
+            ],
+        },
+        "entity": _entities(event),
+    }
+    if shape.profile is not None and event.outcome is Outcome.SUCCESS:
+        resource["meta"] = {"profile": [f"{BALP}/StructureDefinition/{shape.profile}"]}
+    if reason := event.reason or _reasons(event):
+        resource["outcomeDesc"] = reason
+    if event.requester is not None:
+        resource["purposeOfEvent"] = _purposes(event.requester)
+    return resource
+
+
+def _reasons(event: Event) -> str:
+    return "; ".join(event.verdict.reasons) if event.verdict is not None and not event.verdict.allowed else ""
+
+
+def _agents(event: Event, shape: Shape, custodian: HpiO, agent: Agent) -> list[Json]:
+    ours: Json = {
+        "who": {"display": agent.name, **_identified(HPIO_SYSTEM, custodian)},
+        "requestor": event.requester is None,
+        "network": {"address": agent.public_url, "type": "5"},
+    }
+    if event.kind in _CLIENT_SIDE:
+        return [ours | {"type": _concept(shape.client)}, *_users(event.requester)]
+    client: Json = {"type": _concept(shape.client), "who": {"display": "not identified"}, "requestor": False}
+    if event.requester is not None:
+        client["who"] = {"identifier": {"value": event.requester.client_id}}
+    if event.kind in (Kind.START, Kind.STOP):
+        return [ours | {"type": _concept(shape.client)}]
+    return [client, ours | {"type": _concept(shape.server)}, *_users(event.requester)]
+
+
+def _users(requester: Requester | None) -> list[Json]:
+    """BALP's `user` and `userorg`, from the token."""
+    if requester is None:
+        return []
+    who: Json = {"identifier": {"system": requester.issuer, "value": requester.subject}}
+    if requester.practitioner is not None:
+        who = _identified(HPII_SYSTEM, requester.practitioner)
+    return [
+        {
+            "type": _concept((PARTICIPATION, "IRCP", "information recipient")),
+            "who": who,
+            "altId": requester.subject,
+            "requestor": True,
+            "policy": [f"{OAUTH_JTI}{requester.token_id}"],
+            "purposeOfUse": _purposes(requester),
+        },
+        {
+            "type": _concept((ROLE_CLASS, "PROV", "healthcare provider")),
+            "who": _identified(HPIO_SYSTEM, requester.organisation),
+            "requestor": False,
+        },
+    ]
+
+
+def _entities(event: Event) -> list[Json]:
+    entities: list[Json] = [
+        {
+            "what": {"identifier": {"value": event.request_id}},
+            "type": _coding((BALP_ENTITY, "XrequestId", "X-Request-ID")),
+        }
+    ]
+    if event.patient is not None:
+        entities.append(
+            {
+                "what": _identified(IHI_SYSTEM, event.patient),
+                "type": _coding((ENTITY_TYPE, "1", "Person")),
+                "role": _coding((OBJECT_ROLE, "1", "Patient")),
+            }
+        )
+    if event.query is not None:
+        entities.append(
+            {
+                "type": _coding((ENTITY_TYPE, "2", "System Object")),
+                "role": _coding((OBJECT_ROLE, "24", "Query")),
+                "query": base64.b64encode(event.query).decode(),
+            }
+        )
+    if event.study_uid is not None:
+        entities.append(
+            _object(
+                {"system": "urn:dicom:uid", "value": f"urn:oid:{event.study_uid}"},
+                (DCM, "110180", "Study Instance UID"),
+            )
+        )
+    if event.envelope_id is not None:
+        entities.append(
+            _object(
+                {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{event.envelope_id}"},
+                (ENTITY_TYPE, "2", "System Object"),
+            )
+        )
+    if details := _details(event):
+        entities.append({"type": _coding((ENTITY_TYPE, "4", "Other")), "detail": details})
+    return entities
+
+
+def _object(identifier: Json, kind: Coding) -> Json:
+    return {"what": {"identifier": identifier}, "type": _coding(kind), "role": _coding((OBJECT_ROLE, "3", "Report"))}
+
+
+def _details(event: Event) -> list[Json]:
+    named = [("count", event.count), ("bytes", event.bytes), *event.details]
+    if event.verdict is not None:
+        named += [
+            (f"rule.{said.rule}", f"{'allowed' if said.allowed else 'refused'}: {said.reason}")
+            for said in event.verdict.by
+        ]
+    return [{"type": name, "valueString": str(value)} for name, value in named if value is not None]
+
+
+def _purposes(requester: Requester) -> list[Json]:
+    return [{"coding": [{"system": ACT_REASON, "code": purpose}]} for purpose in requester.purposes]
+
+
+def _identified(system: str, value: str) -> Json:
+    return {"identifier": {"system": system, "value": str(value)}}
+
+
+def _coding(coding: Coding) -> Json:
+    system, code, display = coding
+    return {"system": system, "code": code, "display": display}
+
+
+def _concept(coding: Coding) -> Json:
+    return {"coding": [_coding(coding)]}
