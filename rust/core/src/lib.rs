@@ -3,12 +3,14 @@
 //! Nothing here opens a file or a socket, reads a clock, or knows Python. Callers hand in bytes (or something that can be
 //! read at an offset, [`ReadAt`]) and take bytes out; every test is a byte string.
 //!
-//! From the ground up: [`error`] and [`limits`]; [`json`] (the strict rules of seg/1 3.1) and [`digest`]; [`dicom`]
+//! From the ground up: [`error`] and [`limits`]; [`base64`] and [`json`] (the strict rules of seg/1 3.1) and
+//! [`digest`]; [`dicom`]
 //! (headers only, pixel data is passed on and never parsed), [`seal`] (keys and ciphers), [`sign`] (Ed25519, JWS) and
 //! [`archive`] (ZIP and tar, strict both ways); on top [`envelope`] (JMIX) and [`recipe`] (any byte range of a release).
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod base64;
 pub mod dicom;
 pub mod digest;
 pub mod envelope;
