@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Column, PrimaryKeyConstraint, Select, Table, Text, delete, insert, select
+from sqlalchemy import Column, Select, Table, Text, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,10 +25,9 @@ REPLAY = Table(
     "replay",
     metadata,
     custodian(),
-    Column("kind", Text, nullable=False),
-    Column("key", Text, nullable=False),
+    Column("kind", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
     Column("until", Number, nullable=False, index=True),
-    PrimaryKeyConstraint("custodian", "kind", "key"),
 )
 """`until`: UTC microseconds after which the row says nothing any more."""
 

@@ -23,7 +23,7 @@ AUDIT = Table(
     "audit",
     metadata,
     Column("seq", Number, primary_key=True, autoincrement=True),
-    custodian(),
+    custodian(key=False),
     Column("recorded", Number, nullable=False),
     Column("request_id", Text, nullable=False),
     Column("salt", LargeBinary, nullable=False),

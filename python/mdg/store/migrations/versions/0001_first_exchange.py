@@ -14,6 +14,8 @@ down_revision = None
 def upgrade() -> None:
     _index()
     _outbox()
+    _access()
+    _audit()
 
 
 def _custodian(*, key: bool = True) -> sa.Column[str]:
@@ -126,3 +128,28 @@ def _outbox() -> None:
         _custodian(key=False),
         sa.Column("destination", sa.Text, primary_key=True),
     )
+
+
+def _access() -> None:
+    op.create_table(
+        "replay",
+        _custodian(),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("until", Number, nullable=False),
+    )
+    op.create_index("ix_replay_until", "replay", ["until"])
+
+
+def _audit() -> None:
+    op.create_table(
+        "audit",
+        sa.Column("seq", Number, primary_key=True, autoincrement=True),
+        _custodian(key=False),
+        sa.Column("recorded", Number, nullable=False),
+        sa.Column("request_id", sa.Text, nullable=False),
+        sa.Column("salt", sa.LargeBinary, nullable=False),
+        sa.Column("event", Document, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_audit_custodian_request_id", "audit", ["custodian", "request_id"])
