@@ -7,9 +7,24 @@ that must be read again. `unsettled` names the studies whose rows are newer than
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import Column, ForeignKeyConstraint, Index, LargeBinary, Table, Text
 
 from mdg.store.schema import Document, Number, custodian, metadata
+
+MIXED_PATIENTS = "mixed-patients"
+DUPLICATE_INSTANCE = "duplicate-instance"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexProblem:
+    """Something that keeps a file or a study from being served: a code, where it is, and what to do about it."""
+
+    code: str
+    where: str
+    message: str
+
 
 patients = Table(
     "patients",
@@ -52,7 +67,7 @@ studies = Table(
     Index(None, "custodian", "issuer", "patient"),
 )
 """The current version of each study. `content` is a SHA-256 over its instances and facts: another one makes another
-version. `quarantine` says why it must not be shown. A study whose files are gone keeps its row, with no instances, so
+version. `quarantine` is why it must not be shown. A study whose files are gone keeps its row, with no instances, so
 that a version number is never used twice."""
 
 series = Table(

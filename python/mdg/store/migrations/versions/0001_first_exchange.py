@@ -16,6 +16,7 @@ def upgrade() -> None:
     _outbox()
     _access()
     _audit()
+    _identity()
 
 
 def _custodian(*, key: bool = True) -> sa.Column[str]:
@@ -153,3 +154,19 @@ def _audit() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_audit_custodian_request_id", "audit", ["custodian", "request_id"])
+
+
+def _identity() -> None:
+    op.create_table(
+        "identities",
+        _custodian(),
+        sa.Column("origin", sa.Text, primary_key=True),
+        sa.Column("study", sa.Text, primary_key=True),
+        sa.Column("issuer", sa.Text, primary_key=True),
+        sa.Column("patient", sa.Text, primary_key=True),
+        sa.Column("ihi", sa.Text, primary_key=True),
+        sa.Column("source", sa.Text),
+        sa.Column("verified", sa.Text),
+    )
+    op.create_index("ix_identities_custodian_ihi", "identities", ["custodian", "ihi"])
+    op.create_index("ix_identities_custodian_issuer_patient", "identities", ["custodian", "issuer", "patient"])

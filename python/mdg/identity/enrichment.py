@@ -1,0 +1,78 @@
+"""The enrichment table: local patient id to IHI, each row with who said so (fhir-au 1.5).
+
+Rows that came from a study are kept under that study, so that a corrected or removed file takes its claim with it; rows
+of `identity.csv` belong to no study and are replaced as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from sqlalchemy import Column, Index, Table, Text, delete, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg.model.identity import HpiO, Ihi, LocalId
+from mdg.store.schema import custodian as custodian_column
+from mdg.store.schema import metadata
+
+CSV = "identity.csv"
+JMIX = "jmix"
+
+identities = Table(
+    "identities",
+    metadata,
+    custodian_column(),
+    Column("origin", Text, primary_key=True),
+    Column("study", Text, primary_key=True),
+    Column("issuer", Text, primary_key=True),
+    Column("patient", Text, primary_key=True),
+    Column("ihi", Text, primary_key=True),
+    Column("source", Text),
+    Column("verified", Text),
+    Index(None, "custodian", "ihi"),
+    Index(None, "custodian", "issuer", "patient"),
+)
+"""`origin` is `identity.csv`, `dicom-1` to `dicom-5` (the spelling) or `jmix`; `study` is empty for `identity.csv`.
+`source` and `verified` (`YYYY-MM-DD`) are who confirmed a row of `identity.csv`, and when."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Somebody says that `local` is the person `ihi`."""
+
+    local: LocalId
+    ihi: Ihi
+    origin: str
+    source: str | None = None
+    verified: date | None = None
+
+
+async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Sequence[Claim]) -> None:
+    """All rows of `identity.csv` become `claims`."""
+    await _replace(connection, custodian, "", claims)
+
+
+async def replace_study(connection: AsyncConnection, custodian: HpiO, study: str, claims: Iterable[Claim]) -> None:
+    """All rows that the study with the UID `study` brought become `claims`."""
+    await _replace(connection, custodian, study, claims)
+
+
+async def _replace(connection: AsyncConnection, custodian: HpiO, study: str, claims: Iterable[Claim]) -> None:
+    await connection.execute(delete(identities).where(identities.c.custodian == custodian, identities.c.study == study))
+    rows = [
+        {
+            "custodian": custodian,
+            "origin": claim.origin,
+            "study": study,
+            "issuer": claim.local.issuer,
+            "patient": claim.local.value,
+            "ihi": claim.ihi,
+            "source": claim.source,
+            "verified": claim.verified.isoformat() if claim.verified else None,
+        }
+        for claim in claims
+    ]
+    if rows:
+        await connection.execute(insert(identities), rows)

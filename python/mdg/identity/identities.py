@@ -1,0 +1,117 @@
+"""From IHI to local patient ids and back, and which studies cannot be shown because of whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anyio import to_thread
+from sqlalchemy import and_, exists, func, select
+
+from mdg.identity import enrichment, identity_csv
+from mdg.identity.enrichment import identities
+from mdg.identity.identity_csv import CsvReport
+from mdg.model.identity import HpiO, Ihi, LocalId
+from mdg.store import Store
+from mdg.store.index import DUPLICATE_INSTANCE, MIXED_PATIENTS, IndexProblem, studies
+
+NO_IHI = "no-ihi"
+TWO_IHIS = "two-ihis"
+
+WHAT_TO_DO = {
+    NO_IHI: "study has no IHI, so it cannot be found: add a line to identity.csv with the PatientID and issuer of its "
+    "files, the IHI, who confirmed it and when",
+    TWO_IHIS: "two different IHIs are known for the patient of the study, so nothing of this patient is shown: correct "
+    "identity.csv or the files",
+    MIXED_PATIENTS: "the files of the study name different patients, so it is not shown: separate or correct the files",
+    DUPLICATE_INSTANCE: "different files of the study carry the same SOPInstanceUID, so it is not shown: remove the "
+    "wrong ones",
+}
+"""Every reason that keeps an indexed study from being discoverable, and the way out."""
+
+
+class Identities:
+    """The identities that one custodian knows. Doubt is never resolved here: a patient with two IHIs has none."""
+
+    def __init__(self, store: Store, custodian: HpiO) -> None:
+        self._store = store
+        self._custodian = custodian
+
+    async def local_ids(self, ihi: Ihi) -> Sequence[LocalId]:
+        """The local ids whose only IHI is `ihi`. `Unavailable` when the store does not answer."""
+        other = identities.alias("other")
+        doubt = exists().where(
+            other.c.custodian == identities.c.custodian,
+            other.c.issuer == identities.c.issuer,
+            other.c.patient == identities.c.patient,
+            other.c.ihi != ihi,
+        )
+        statement = (
+            select(identities.c.issuer, identities.c.patient)
+            .distinct()
+            .where(identities.c.custodian == self._custodian, identities.c.ihi == ihi, ~doubt)
+            .order_by(identities.c.issuer, identities.c.patient)
+        )
+        async with self._store.read() as connection:
+            return [LocalId(row.patient, row.issuer) for row in await connection.execute(statement)]
+
+    async def ihi_of(self, local: LocalId) -> Ihi | None:
+        """The only IHI of a local patient; None when there is none or more than one. `Unavailable` as above."""
+        statement = (
+            select(identities.c.ihi)
+            .distinct()
+            .where(
+                identities.c.custodian == self._custodian,
+                identities.c.issuer == local.issuer,
+                identities.c.patient == local.value,
+            )
+            .limit(2)
+        )
+        async with self._store.read() as connection:
+            found = (await connection.execute(statement)).scalars().all()
+        return Ihi(found[0]) if len(found) == 1 else None
+
+    async def load_csv(self, path: Path) -> CsvReport:
+        """Replaces all rows of identity.csv by those of `path`, or none: `Refused` E_IDENTITY names each bad line,
+        `InputOutput` when the file cannot be read, `Unavailable` when the store cannot keep it."""
+        claims = await to_thread.run_sync(identity_csv.read, path)
+        await self._store.write(lambda connection: enrichment.replace_csv(connection, self._custodian, claims))
+        return CsvReport(len(claims), len({claim.local for claim in claims}), len({claim.ihi for claim in claims}))
+
+    async def quarantined(self, uid: str) -> bool:
+        """Whether the study must not be shown to anyone, whoever asks: mixed patients, or two IHIs for its patient."""
+        return any(code != NO_IHI for _, code in await self._obstacles(uid))
+
+    async def problems(self) -> Sequence[IndexProblem]:
+        """Every indexed study that cannot be found, why, and what to do. Names studies, never patients."""
+        return [IndexProblem(code, f"study {uid}", WHAT_TO_DO[code]) for uid, code in await self._obstacles()]
+
+    async def _obstacles(self, uid: str | None = None) -> list[tuple[str, str]]:
+        """(StudyInstanceUID, code) of each study, or of one, that is not discoverable."""
+        claims = (
+            select(
+                identities.c.issuer,
+                identities.c.patient,
+                func.count(identities.c.ihi.distinct()).label("ihis"),
+            )
+            .where(identities.c.custodian == self._custodian)
+            .group_by(identities.c.issuer, identities.c.patient)
+            .subquery()
+        )
+        same = and_(claims.c.issuer == studies.c.issuer, claims.c.patient == studies.c.patient)
+        statement = (
+            select(studies.c.uid, studies.c.quarantine, claims.c.ihis)
+            .outerjoin(claims, same)
+            .where(studies.c.custodian == self._custodian, studies.c.instances > 0)
+            .order_by(studies.c.uid, studies.c.source)
+        )
+        if uid is not None:
+            statement = statement.where(studies.c.uid == uid)
+        found = []
+        async with self._store.read() as connection:
+            for row in await connection.execute(statement):
+                if row.quarantine is not None:
+                    found.append((row.uid, row.quarantine))
+                elif row.ihis is None or row.ihis > 1:
+                    found.append((row.uid, NO_IHI if row.ihis is None else TWO_IHIS))
+        return found
