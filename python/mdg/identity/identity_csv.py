@@ -33,7 +33,7 @@ class CsvReport:
 
 
 def read(path: Path) -> list[Claim]:
-    """The claims of the file. `Refused` E_IDENTITY with every bad line, `InputOutput` when it cannot be read. Blocks."""
+    """The claims of the file. `Refused` E_IDENTITY with every bad line, `InputOutput` when it is not there. Blocks."""
     part = path.name
     try:
         if path.stat().st_size > LARGEST:
