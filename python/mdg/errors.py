@@ -22,7 +22,8 @@ MdgError
     ├── RangeInvalid      416 invalid
     ├── Unprocessable     422 processing
     ├── Throttled         429 throttled
-    └── Unavailable       503 transient
+    ├── Unavailable       503 transient
+    └── Upstream          502 transient: another service answered, and not with what was asked for
 ```
 
 Messages say what, where and what to do next. They never hold a person's name, identifier or token. Rust raises the
@@ -229,3 +230,17 @@ class Unavailable(Problem):
 
     def __init__(self, diagnostics: str = "try again later", *, reason: str, retry_after: int = 5) -> None:
         super().__init__(diagnostics, reason=reason, headers={"Retry-After": str(retry_after)})
+
+
+class Upstream(Problem):
+    """Another gateway or service refused, or answered with something that cannot be used.
+
+    `answered` is the status it gave (0 when the answer was of no use); its own words, if any, are in `diagnostics`.
+    """
+
+    status = 502
+    issue = "transient"
+
+    def __init__(self, diagnostics: str, *, answered: int = 0, reason: str) -> None:
+        super().__init__(diagnostics, reason=reason)
+        self.answered = answered

@@ -12,12 +12,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
-from mdg.cli import (
-    keygen,
-)
+from mdg.cli import fetch, find, inspect, keygen, pack, sandbox, verify
+from mdg.cli import open as open_envelope
 from mdg.cli.terminal import complain
 from mdg.errors import InputOutput, MdgError, Misuse
 
@@ -29,6 +29,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(keygen.keygen)
+app.command()(pack.pack)
+app.command()(inspect.inspect)
+app.command()(verify.verify)
+app.command("open")(open_envelope.open_)
+app.command()(find.find)
+app.command()(fetch.fetch)
+app.add_typer(sandbox.app, name="sandbox")
 
 
 @app.callback(invoke_without_command=True)
@@ -53,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         return complain(_usage(error), as_json)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 -- the reader has gone: nothing is left to tell it
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- the reader has gone: nothing is left to tell it
         return 0
     except OSError as error:
         return complain(InputOutput(str(error.filename or "system"), error.strerror or type(error).__name__), as_json)

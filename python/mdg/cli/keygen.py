@@ -14,9 +14,10 @@ from mdg.errors import InputOutput, Misuse
 
 
 def keygen(
+    *,
     out: Annotated[Path, typer.Option(help="Folder for the key files; made when absent.")],
     name: Annotated[str, typer.Option(help="Name of the organisation; it also names the files.")],
-    id: Annotated[str, typer.Option(help="URI of the organisation, such as its qualified HPI-O.")],  # noqa: A002 -- the option is --id
+    id: Annotated[str, typer.Option(help="URI of the organisation.")],  # noqa: A002 -- the option is --id
     contact: Annotated[str, typer.Option(help="Mail address for whoever receives an envelope.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -25,13 +26,11 @@ def keygen(
     NAME.x25519.key opens what is sent to you and NAME.ed25519.key signs what you send: both stay here, mode 0600.
     NAME.card.json holds only public keys: give it to those who send to you or trust you.
     """
-    from mdg.keys import Card
-
     if not name or name.startswith(".") or any(c in "/\\\0" for c in name):
         raise Misuse("--name names the key files: it needs at least one character, no slash and no leading dot")
     if ":" not in id:
         raise Misuse("--id is a URI, such as http://ns.electronichealth.net.au/id/hi/hpio/1.0/<HPI-O>")
-    from mdg._core import Ed25519Key, X25519Key
+    from mdg.keys import Card, Ed25519Key, X25519Key
 
     out.mkdir(parents=True, exist_ok=True)
     there = [path.name for path in _files(out, name) if path.exists()]

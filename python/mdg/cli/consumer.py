@@ -1,0 +1,115 @@
+"""A command as an Imaging Consumer: keys of its own, the services that a gateway trusts, the client.
+
+A gateway names its token authority in its protected resource metadata (RFC 9728). That is believed only when all of it
+is on this machine, which is the sandbox: an authority is told whose images are sought, so a stranger may not name it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mdg.errors import Misuse, NotFound, Unsupported, Upstream
+
+if TYPE_CHECKING:
+    from mdg.client import FoundStudy, Gateway, Tokens
+    from mdg.keys import Card, Directory, Keyring
+    from mdg.model.identity import Ihi
+    from mdg.outbound import Outbound
+
+IhiText = Annotated[str, typer.Option("--ihi", help="The patient's IHI; - reads it from standard input.")]
+GatewayUrl = Annotated[str, typer.Option("--gateway", help="Base URL of the gateway to ask.")]
+ConsumerData = Annotated[Path | None, typer.Option("--data", help="Folder of this consumer's keys, made when absent.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """What one command needs to ask one gateway."""
+
+    gateway: Gateway
+    tokens: Tokens
+    keyring: Keyring
+    directory: Directory
+
+    async def provider(self, study: FoundStudy) -> Card:
+        """The card of the organisation that holds `study`, from the directory. `NotFound` when it has none."""
+        card = await self.directory.card_by_id(study.custodian.uri) if study.custodian else None
+        if card is None:
+            raise NotFound(reason="provider-card")
+        return card
+
+
+@asynccontextmanager
+async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
+    """A consumer with an organisation of its own, registered at the sandbox that `gateway` trusts.
+
+    Its keys stay in `data`, by default under the user's data folder. `Unsupported` for a gateway elsewhere,
+    `InputOutput` when one of the two does not answer.
+    """
+    from platformdirs import user_data_path
+
+    from mdg.client import Gateway, Tokens
+    from mdg.keys import HttpDirectory, Keyring
+    from mdg.model.identity import HpiO
+    from mdg.outbound import Outbound
+    from mdg.sandbox.identifiers import made_up
+
+    base = gateway.rstrip("/")
+    folder = (data or user_data_path("mdg") / "consumer").absolute()
+    organisation = made_up(HpiO, str(folder))
+    keyring = Keyring.open(folder, id=organisation.uri, name="mdg command line", contact="")
+    async with Outbound([base], sandbox=True) as asking:
+        sandbox = await _authority(asking, base)
+    async with Outbound([base, sandbox], sandbox=True) as outbound:
+        await _register(outbound, sandbox, keyring)
+        tokens = Tokens(f"{sandbox}/token", outbound, keyring, organisation)
+        yield Consumer(Gateway(base, outbound, keyring, tokens), tokens, keyring, HttpDirectory(sandbox, outbound))
+
+
+async def _authority(outbound: Outbound, gateway: str) -> str:
+    """The sandbox that the gateway trusts."""
+    from mdg.sandbox.answers import is_loopback
+
+    answer = await outbound.get(f"{gateway}/.well-known/oauth-protected-resource")
+    match answer.json() if answer.status == 200 else None:
+        case {"authorization_servers": [str(issuer), *_]}:
+            issuer = issuer.rstrip("/")
+        case _:
+            raise Upstream("the gateway does not name a token authority", answered=answer.status, reason="no-authority")
+    if not (is_loopback(gateway) and is_loopback(issuer)):
+        raise Unsupported(
+            issuer, "only the sandbox is asked from the command line; let a gateway retrieve from elsewhere"
+        )
+    return issuer
+
+
+async def _register(outbound: Outbound, sandbox: str, keyring: Keyring) -> None:
+    """Puts this consumer's card into the sandbox's directory, so that the gateway can verify its requests."""
+    import json
+
+    from mdg.client.answers import refusal
+
+    card = json.dumps(keyring.card.to_json()).encode()
+    answer = await outbound.post(f"{sandbox}/cards", card, {"Content-Type": "application/json"})
+    if answer.status != 201:
+        raise refusal("the sandbox", answer)
+
+
+def read_ihi(text: str) -> Ihi:
+    """The IHI given on the command line, or on standard input for `-`. `Misuse`, without the value, when it is none."""
+    from mdg.model.identity import Ihi
+
+    if text == "-":
+        if sys.stdin.isatty():
+            typer.echo("IHI: ", err=True, nl=False)
+        text = sys.stdin.readline().strip()
+    try:
+        return Ihi.parse(text)
+    except ValueError as error:
+        raise Misuse(f"--ihi: {error}") from None

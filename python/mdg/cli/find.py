@@ -1,0 +1,58 @@
+"""`mdg find`: which studies of a patient a gateway shows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from mdg.cli.consumer import ConsumerData, GatewayUrl, IhiText, read_ihi
+from mdg.cli.terminal import Json, count, say
+
+
+def find(
+    *,
+    gateway: GatewayUrl,
+    ihi: IhiText = "-",
+    purpose: Annotated[str, typer.Option(help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
+    data: ConsumerData = None,
+    as_json: Json = False,
+) -> None:
+    """Search a gateway for the studies of one patient."""
+    import anyio
+
+    from mdg.cli.consumer import consumer
+    from mdg.client import Found
+
+    patient = read_ihi(ihi)
+    request_id = str(uuid4())
+
+    async def ask() -> Found:
+        async with consumer(gateway, data) as asking:
+            return await asking.gateway.find(patient, request_id=request_id, purpose=purpose)
+
+    found = anyio.run(ask)
+    studies = [
+        {
+            "study": study.uid,
+            "started": study.resource.get("started"),
+            "description": study.resource.get("description"),
+            "instances": study.resource.get("numberOfInstances"),
+            "retrievable": study.address is not None,
+        }
+        for study in found.studies
+    ]
+    lines = [
+        "  ".join(
+            str(part) for part in (s["started"], s["description"], f"{s['instances']} instances", s["study"]) if part
+        )
+        for s in studies
+    ]
+    say(
+        {"request_id": request_id, "studies": studies},
+        (*lines, f"{count(len(studies), 'study')}; request {request_id}"),
+        as_json,
+    )
+    if not studies:
+        raise typer.Exit(1)

@@ -1,0 +1,51 @@
+"""Keys and cards as files on the command line: who a party is, and which of its keys is meant."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from mdg.errors import Misuse
+from mdg.keys import Card, Ed25519Key
+from mdg.keys.card import read_public
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One side of an envelope: the JMIX entity {id, name, contact} and the public key that counts for it, 32 raw
+    bytes."""
+
+    entity: dict[str, str]
+    public: bytes
+
+    @property
+    def title(self) -> str:
+        """What to call it in front of a person."""
+        return self.entity["name"] or self.entity["id"]
+
+
+def read_receiver(path: Path) -> Party:
+    """Whom an envelope is for, from a card or a raw X25519 public key. Errors as `keys.Trust.read`."""
+    public = read_public(path)
+    return Party(public.entity, public.x25519) if isinstance(public, Card) else _nameless(public)
+
+
+def read_signer(path: Path) -> tuple[Party, Ed25519Key]:
+    """Who signs, from the private key file; the card of `mdg keygen` beside it says the name. `Misuse` when that card
+    belongs to another key."""
+    key = Ed25519Key.read(str(path))
+    beside = path.with_name(path.name.removesuffix(".ed25519.key") + ".card.json")
+    if not path.name.endswith(".ed25519.key") or not beside.exists():
+        return _nameless(key.public), key
+    card = read_public(beside)
+    if not isinstance(card, Card) or card.ed25519 != key.public:
+        raise Misuse(f"{beside} is the card of another key than {path.name}")
+    return Party(card.entity, card.ed25519), key
+
+
+def _nameless(public: bytes) -> Party:
+    """A party known by its key alone: the id is the key's name by RFC 6920."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(public).digest()).rstrip(b"=").decode()
+    return Party({"id": f"ni:///sha-256;{digest}", "name": "", "contact": ""}, public)

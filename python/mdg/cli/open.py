@@ -1,0 +1,38 @@
+"""`mdg open`: the verified content of an envelope in a new folder, or nothing at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdg.cli.report import lines
+from mdg.cli.terminal import Json, advise, progress, say
+
+
+def open_(
+    path: Annotated[Path, typer.Argument(metavar="ENVELOPE", help="A ZIP file or a folder.")],
+    *,
+    key: Annotated[Path, typer.Option(help="Your NAME.x25519.key.")],
+    trust: Annotated[
+        list[Path], typer.Option(help="Card or raw Ed25519 public key of who may have signed; repeatable.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="New folder for metadata.json, files.json, dicom/ and files/.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Verify an envelope and open it into a new folder.
+
+    After a refusal nothing of it is left."""
+    import anyio
+
+    from mdg import envelope
+    from mdg.keys import Trust, X25519Key
+
+    trusted = Trust.read(trust).pairs
+    private = X25519Key.read(str(key))
+    with advise(f"mdg inspect {path}"), progress(f"opening {path.name}") as show:
+        report = anyio.run(lambda: envelope.open_(path, trust=trusted, key=private, out=out, progress=show))
+    say({"folder": str(out), **report.to_json()}, (*lines(report, opened=True), f"in {out}"), as_json)

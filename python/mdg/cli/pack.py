@@ -1,0 +1,135 @@
+"""`mdg pack`: one study as a sealed, signed JMIX envelope (jmix-interop 2.10). All or nothing: a folder with anything
+but the DICOM files of one study of one patient is refused by the name of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
+from uuid import uuid4
+
+import typer
+
+from mdg.cli.terminal import Json, advise, count, megabytes, progress, say
+from mdg.errors import InputOutput, Misuse, Refused, Unsupported
+
+if TYPE_CHECKING:
+    from mdg.cli.keyfile import Party
+
+PROFILES = ("jmix-1.0",)
+
+
+def pack(
+    study_dir: Annotated[Path, typer.Argument(help="Folder with the DICOM files of one study.")],
+    *,
+    to: Annotated[Path, typer.Option(help="Card or raw X25519 public key of the receiver.")],
+    sign: Annotated[Path, typer.Option(help="Your NAME.ed25519.key; NAME.card.json beside it says who you are.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The envelope; it must not be there yet.")],
+    as_directory: Annotated[
+        bool, typer.Option("--as-directory", help="Write a folder in place of a ZIP file.")
+    ] = False,
+    file: Annotated[
+        list[Path] | None, typer.Option(help="A report or other file to send along; repeat for more.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Format of the envelope.")] = PROFILES[0],
+    as_json: Json = False,
+) -> None:
+    """Seal one study for one receiver and sign it."""
+    import anyio
+
+    from mdg import envelope
+    from mdg.cli.keyfile import read_receiver, read_signer
+
+    if profile not in PROFILES:
+        raise Misuse(f"--profile {profile} is not written here; known are {', '.join(PROFILES)}")
+    with advise("mdg keygen --out DIR --name NAME --id URI"):
+        sender, signer = read_signer(sign)
+        receiver = read_receiver(to)
+    if out.exists():
+        raise InputOutput(str(out), "is already there; name another --out")
+    attached = _attached(file or [])
+    instances = _instances(study_dir)
+    with _explained(), progress(f"packing {out.name}") as show:
+        identifiers = _identifiers(instances[0], sender)
+        report = anyio.run(
+            lambda: envelope.pack(
+                [(str(path), None) for path in instances],
+                files=attached,
+                envelope_id=str(uuid4()),
+                timestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                patient_id=f"urn:uuid:{uuid4()}",
+                identifiers=identifiers,
+                sender=sender.entity,
+                requester=None,
+                receiver=receiver.entity,
+                recipient=receiver.public,
+                signer=signer,
+                out=out,
+                as_directory=as_directory,
+                progress=show,
+            )
+        )
+    say(
+        {"envelope": str(out), **report.to_json()},
+        (
+            f"packed {count(report.instances, 'instance')}, {megabytes(report.bytes)}",
+            f"for {receiver.title}, signed by {sender.title}",
+            f"in {out} ({megabytes(report.length)})",
+        ),
+        as_json,
+    )
+
+
+def _instances(folder: Path) -> list[Path]:
+    """Every file below the folder but a DICOMDIR, which only lists the others."""
+    if not folder.is_dir():
+        raise InputOutput(str(folder), "is not a folder; name the one that holds the study")
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "DICOMDIR")
+    if not found:
+        raise InputOutput(str(folder), "holds no file")
+    return found
+
+
+def _attached(files: list[Path]) -> list[tuple[str, str]]:
+    names = [path.name for path in files]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Misuse(f"two files named {twice} cannot both lie under files/; rename one")
+    missing = next((path for path in files if not path.is_file()), None)
+    if missing is not None:
+        raise InputOutput(str(missing), "is not a file that can be sent along")
+    return [(str(path), path.name) for path in files]
+
+
+def _identifiers(first: Path, sender: Party) -> list[tuple[str, str]]:
+    """The patient's identifiers for metadata.json: the local number under a system of the sender, so that equal numbers
+    of two hospitals never meet (fhir-au 1.4), and each IHI that the header carries."""
+    from mdg.model.identity import HPIO_SYSTEM, IHI_SYSTEM, MEDICAL_RECORD_SYSTEM
+    from mdg.sources.headers import read_header
+
+    header = read_header(first)
+    scope, _, hpio = sender.entity["id"].rpartition("/")
+    system = f"{MEDICAL_RECORD_SYSTEM}/{hpio}" if scope == HPIO_SYSTEM else f"{sender.entity['id']}/medicalrecord"
+    if header.IssuerOfPatientID:
+        system += f"/{quote(header.IssuerOfPatientID, safe='')}"
+    local = [(system, header.PatientID)] if header.PatientID else []
+    return local + [(IHI_SYSTEM, ihi) for ihi in dict.fromkeys(ihi for ihi, _ in header.ihis)]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """A refusal of a file says what to do about that file."""
+    try:
+        yield
+    except Refused as error:
+        if error.code == "E_DICOM_IDENTITY":
+            error.add_note("one envelope holds one study of one patient: give each study a folder of its own")
+        elif error.code.startswith("E_DICOM"):
+            error.add_note(f"take {Path(error.part).name} out of the folder, or send it along as it is with --file")
+        raise
+    except Unsupported as error:
+        error.add_note("convert that file to Explicit VR Little Endian, or take it out of the folder")
+        raise

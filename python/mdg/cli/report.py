@@ -1,0 +1,25 @@
+"""The report on a verified envelope, for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mdg.cli.terminal import count, megabytes
+
+if TYPE_CHECKING:
+    from mdg.envelope import Report
+
+
+def lines(report: Report, *, opened: bool) -> Iterator[str]:
+    """What was checked, in the order of the checks. Without the key the content was not looked at, and it says so."""
+    yield f"signature: {report.signature}, by a key you trust"
+    if opened:
+        inside = (
+            f"{count(report.instances, 'instance')}, {count(report.files, 'other file')}, {megabytes(report.bytes)}"
+        )
+        yield f"content: {inside}; every SHA-256 equal"
+    else:
+        yield "content: not opened; the sealed bytes are those that were signed (give --key to check what is inside)"
+    yield f"format: {report.profile}, {report.dialect}"
+    yield from (f"warning: {warning}" for warning in report.warnings)

@@ -1,0 +1,33 @@
+"""`mdg verify`: whether an envelope is by a key that you trust and unchanged; with your key also what is inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdg.cli.report import lines
+from mdg.cli.terminal import Json, advise, progress, say
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="ENVELOPE", help="A ZIP file or a folder.")],
+    *,
+    trust: Annotated[
+        list[Path], typer.Option(help="Card or raw Ed25519 public key of who may have signed; repeatable.")
+    ],
+    key: Annotated[Path | None, typer.Option(help="Your NAME.x25519.key, to check the content as well.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check signature and hashes of an envelope; write nothing."""
+    import anyio
+
+    from mdg import envelope
+    from mdg.keys import Trust, X25519Key
+
+    trusted = Trust.read(trust).pairs
+    private = X25519Key.read(str(key)) if key else None
+    with advise(f"mdg inspect {path}"), progress(f"verifying {path.name}") as show:
+        report = anyio.run(lambda: envelope.verify(path, trust=trusted, key=private, progress=show))
+    say(report.to_json(), lines(report, opened=key is not None), as_json)

@@ -1,0 +1,329 @@
+"""Another gateway, asked by its public address: capability, discovery, the signed retrieval, the envelope.
+
+Follows fhir-au 1.3 (search by POST, no identifier of a person in a URL), 2.3 (the JMIX Endpoint), 2.4 and
+segmented-jmix 8.4, 10.1. Each retrieval has an X25519 key pair of its own: the private half exists in this process only
+and goes with it, so what was sent cannot be read later with any key that is kept. An answer to another request is
+`E_REQ`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from anyio import to_thread
+
+from mdg import envelope
+from mdg.client.answers import refusal
+from mdg.client.tokens import DISCOVERY, RETRIEVAL, AccessToken, Tokens
+from mdg.errors import InputOutput, NotFound, Upstream
+from mdg.keys import Card, Keyring, X25519Key
+from mdg.model.identity import IHI_SYSTEM, HpiO, Ihi
+from mdg.outbound import Downloaded, Outbound, Response
+
+REQUEST_LIFE = timedelta(seconds=300)
+REQUEST_TYPE = "ief-retrieval+jws"
+SUITE = "HPKE-X25519-SHA256-AES256GCM"
+RESUMES = 8  # times a broken download is taken up again
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStudy:
+    """One ImagingStudy of an answer: its logical `id`, its StudyInstanceUID, and the address and the custodian of its
+    JMIX Endpoint, None when it cannot be retrieved that way. `resource` is the resource as it came."""
+
+    id: str
+    uid: str
+    address: str | None
+    custodian: HpiO | None
+    resource: dict[str, object] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to a search: `studies` in its order, `bundle` as it came, `seconds` from request to last byte."""
+
+    studies: tuple[FoundStudy, ...]
+    bundle: dict[str, object] = field(repr=False)
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A granted retrieval: where its bytes are, how many, and what only this consumer knows of it.
+
+    `key` opens the envelope and `digest` is SHA-256 of the signed request, which the envelope must name. `url` holds
+    the ticket; `until` (UTC) ends it.
+    """
+
+    url: str = field(repr=False)
+    length: int
+    etag: str
+    until: str
+    key: X25519Key = field(repr=False)
+    digest: bytes
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A verified study on disk: `folder` as `envelope.open_` leaves it, its report, and how the download went."""
+
+    folder: Path
+    report: envelope.Report
+    length: int
+    seconds: float
+
+
+class Gateway:
+    """The gateway whose base address (`public_url`) is `url`.
+
+    Every call asks with a token of its own scopes and a fresh proof. `request_id` goes into `X-Request-ID`, so that the
+    records of both sides can be put side by side. Errors: `Upstream` for a refusal, `InputOutput` when it cannot be
+    reached, `Refused` for content that does not hold.
+    """
+
+    def __init__(self, url: str, outbound: Outbound, keyring: Keyring, tokens: Tokens) -> None:
+        self._url = url.rstrip("/")
+        self._outbound = outbound
+        self._keyring = keyring
+        self._tokens = tokens
+
+    @property
+    def fhir(self) -> str:
+        """Its FHIR base, which is the audience of tokens for it."""
+        return f"{self._url}/fhir"
+
+    async def capability(self) -> dict[str, object]:
+        """Its CapabilityStatement; needs no token."""
+        answer = await self._outbound.get(f"{self.fhir}/metadata", {"Accept": "application/fhir+json"})
+        return _resource(answer, "CapabilityStatement")
+
+    async def find(self, ihi: Ihi, *, request_id: str, purpose: str = "TREAT") -> Found:
+        """The studies of one patient, with their Endpoints."""
+        token = await self._tokens.token(self.fhir, DISCOVERY, ihi=ihi, purpose=purpose)
+        form = {"patient.identifier": f"{IHI_SYSTEM}|{ihi}", "_include": "ImagingStudy:endpoint"}
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/fhir+json"}
+        began = time.perf_counter()
+        answer = await self._post(
+            f"{self.fhir}/ImagingStudy/_search", urlencode(form).encode(), headers, token, request_id
+        )
+        bundle = _resource(answer, "Bundle")
+        return Found(_studies(bundle), bundle, time.perf_counter() - began)
+
+    async def request(
+        self, study: FoundStudy, ihi: Ihi, *, provider: Card, request_id: str, purpose: str = "TREAT"
+    ) -> Grant:
+        """Asks for the whole study as JMIX 1.0, sealed to a key pair made here and now. `provider` is the card of this
+        gateway from the directory: the request is addressed to its id."""
+        if study.address is None:
+            raise NotFound(reason="no-jmix-endpoint")
+        door = _same_origin(study.address.partition("?")[0], self._url) + "/requests"
+        token = await self._tokens.token(self.fhir, RETRIEVAL, ihi=ihi, purpose=purpose)
+        key = X25519Key.generate()
+        jws = self._signed_request(study.id, provider.id, key)
+        headers = {"Content-Type": "application/jose", "Accept": "application/json"}
+        began = time.perf_counter()
+        answer = await self._post(door, jws, headers, token, request_id)
+        seconds = time.perf_counter() - began
+        if answer.status != 201:
+            raise refusal("the provider", answer)
+        match answer.json():
+            case {"url": str(url), "length": int(length), "etag": str(etag), "not_after": str(until)} if length > 0:
+                url = _same_origin(urljoin(door, url), self._url)
+            case _:
+                raise Upstream("the provider granted a request without saying what", answered=201, reason="grant-form")
+        return Grant(url, length, etag, until, key, hashlib.sha256(jws).digest(), seconds)
+
+    async def download(
+        self,
+        grant: Grant,
+        ihi: Ihi,
+        to: Path,
+        *,
+        request_id: str,
+        purpose: str = "TREAT",
+        progress: Progress | None = None,
+    ) -> float:
+        """The sealed envelope into the new private file `to`; returns the seconds it took. A broken connection is taken
+        up where it stopped; a length other than the announced one is an error."""
+        began = time.perf_counter()
+        start = 0
+        for last in (*(False,) * RESUMES, True):
+            token = await self._tokens.token(self.fhir, RETRIEVAL, ihi=ihi, purpose=purpose)
+            headers = {"Accept": "application/zip", "X-Request-ID": request_id, **self._proved("GET", grant.url, token)}
+            try:
+                answer = await self._outbound.download(
+                    grant.url, headers, to, start=start, etag=grant.etag, limit=grant.length, progress=progress
+                )
+            except InputOutput:
+                held = await to_thread.run_sync(_size, to)
+                if last or held <= start:
+                    raise
+                start = held
+                continue
+            if not isinstance(answer, Downloaded):
+                raise refusal("the provider", answer)
+            start = answer.length
+            if answer.complete:
+                break
+        if start != grant.length:
+            raise InputOutput("envelope", f"{start} bytes came of the {grant.length} that were announced")
+        return time.perf_counter() - began
+
+    async def open(
+        self, grant: Grant, file: Path, out: Path, *, provider: Card, progress: Progress | None = None
+    ) -> envelope.Report:
+        """Verifies the envelope against the provider's key and this request, and opens it into the new folder `out`.
+        `Refused` with the first fault; then nothing of it is left in `out`."""
+        return await envelope.open_(
+            file,
+            trust=((provider.id, provider.ed25519),),
+            key=grant.key,
+            out=out,
+            request_digest=grant.digest,
+            progress=progress,
+        )
+
+    async def fetch(
+        self,
+        study: FoundStudy,
+        ihi: Ihi,
+        out: Path,
+        *,
+        provider: Card,
+        request_id: str,
+        purpose: str = "TREAT",
+        progress: Progress | None = None,
+    ) -> Opened:
+        """`request`, `download` and `open` of one study into the new folder `out`. The sealed file lies beside it while
+        it arrives, and is gone afterwards whatever happened."""
+        grant = await self.request(study, ihi, provider=provider, request_id=request_id, purpose=purpose)
+        sealed = out.parent / f".{out.name}.{secrets.token_hex(8)}.zip"
+        try:
+            seconds = await self.download(grant, ihi, sealed, request_id=request_id, purpose=purpose, progress=progress)
+            report = await self.open(grant, sealed, out, provider=provider)
+        finally:
+            await to_thread.run_sync(lambda: sealed.unlink(missing_ok=True))
+        return Opened(out, report, grant.length, seconds)
+
+    def _signed_request(self, study_id: str, audience: str, key: X25519Key) -> bytes:
+        """The JWS of segmented-jmix 8.4."""
+        now = datetime.now(UTC)
+        content = {
+            "typ": "ief-retrieval/1",
+            "aud": audience,
+            "study": study_id,
+            "requester": self._keyring.card.entity,
+            "profile": "jmix-1.0",
+            "key": {"suite": SUITE, "public_key": base64.b64encode(key.public).decode()},
+            "nonce": base64.b64encode(secrets.token_bytes(32)).decode(),
+            "iat": _time(now),
+            "exp": _time(now + REQUEST_LIFE),
+        }
+        return self._keyring.ed25519.sign_jws(json.dumps(content).encode(), REQUEST_TYPE)
+
+    async def _post(
+        self, url: str, content: bytes, headers: dict[str, str], token: AccessToken, request_id: str
+    ) -> Response:
+        proved = headers | self._proved("POST", url, token) | {"X-Request-ID": request_id}
+        return await self._outbound.post(url, content, proved)
+
+    def _proved(self, method: str, url: str, token: AccessToken) -> dict[str, str]:
+        proof = self._keyring.dpop.prove(method, url, token.value)
+        return {"Authorization": f"DPoP {token.value}", "DPoP": proof}
+
+
+def find_study(found: Sequence[FoundStudy], uid: str) -> FoundStudy:
+    """The study with this StudyInstanceUID; `NotFound` when the answer has none."""
+    for study in found:
+        if study.uid == uid:
+            return study
+    raise NotFound(reason="study-not-found")
+
+
+def _resource(answer: Response, kind: str) -> dict[str, object]:
+    if answer.status != 200:
+        raise refusal("the gateway", answer)
+    value = answer.json()
+    if not isinstance(value, dict) or value.get("resourceType") != kind:
+        raise Upstream(f"the gateway answered with something else than a {kind}", answered=200, reason="resource-form")
+    return value
+
+
+def _studies(bundle: dict[str, object]) -> tuple[FoundStudy, ...]:
+    """The studies of a searchset Bundle, each with its own JMIX Endpoint."""
+    entries = bundle.get("entry")
+    held = [entry.get("resource") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    resources = [resource for resource in held if isinstance(resource, dict)]
+    endpoints = {f"Endpoint/{r.get('id')}": r for r in resources if r.get("resourceType") == "Endpoint" and _is_jmix(r)}
+    studies = []
+    for resource in resources:
+        match resource:
+            case {"resourceType": "ImagingStudy", "id": str(logical), "identifier": list(identifiers)}:
+                uid = next((uid for uid in map(_uid, identifiers) if uid), "")
+                endpoint = next((endpoints[name] for name in _references(resource) if name in endpoints), {})
+                address = endpoint.get("address")
+                if uid:
+                    studies.append(
+                        FoundStudy(
+                            logical, uid, address if isinstance(address, str) else None, _custodian(endpoint), resource
+                        )
+                    )
+    return tuple(studies)
+
+
+def _references(study: dict[str, object]) -> list[str]:
+    references = study.get("endpoint")
+    if not isinstance(references, list):
+        return []
+    return [str(reference.get("reference")) for reference in references if isinstance(reference, dict)]
+
+
+def _custodian(endpoint: dict[str, object]) -> HpiO | None:
+    match endpoint.get("managingOrganization"):
+        case {"identifier": {"system": HpiO.system, "value": str(value)}}:
+            with suppress(ValueError):
+                return HpiO.parse(value)
+    return None
+
+
+def _is_jmix(endpoint: dict[str, object]) -> bool:
+    match endpoint.get("connectionType"):
+        case {"system": str(system), "code": "jmix"}:
+            return system.endswith("/CodeSystem/connection-type")
+    return False
+
+
+def _uid(identifier: object) -> str:
+    match identifier:
+        case {"system": "urn:dicom:uid", "value": str(value)}:
+            return value.removeprefix("urn:oid:")
+    return ""
+
+
+def _same_origin(url: str, base: str) -> str:
+    """`url`, when it is on the gateway that was asked: a token and its proof go to no other. `Upstream` otherwise."""
+    one, other = urlsplit(url), urlsplit(base)
+    if (one.scheme, one.netloc) != (other.scheme, other.netloc):
+        raise Upstream("the gateway names an address on another host", reason="other-origin")
+    return url
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
