@@ -75,11 +75,14 @@ impl CharacterSet {
         if plain {
             return String::from_utf8(bytes).ok();
         }
-        Some(match kind {
+        let text = match kind {
             Kind::Text | Kind::Name if self.extensible && bytes.contains(&ESCAPE) => self.extended(&bytes, kind),
             Kind::Text | Kind::Name => decode(self.first, &bytes),
             Kind::Uid | Kind::Plain => decode(Set::Latin1, &bytes),
-        })
+        };
+        // An escape sequence at an end may have hidden padding from `trim`.
+        let text = text.trim_matches([' ', '\0']);
+        (!text.is_empty()).then(|| text.to_owned())
     }
 
     /// PS3.5 6.1.2.5: escape sequences choose the set of the bytes behind them, delimiters go back to the first one.
@@ -167,5 +170,17 @@ fn decode(set: Set, bytes: &[u8]) -> String {
             }
             EUC_JP.decode_without_bom_handling(&shifted).0.into_owned()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_behind_an_escape_sequence_is_no_text() {
+        let set = CharacterSet::new("\\ISO 2022 IR 87");
+        assert_eq!(set.text(b"A \x1b(B".to_vec(), Kind::Text).as_deref(), Some("A"));
+        assert_eq!(set.text(b"\x1b(B".to_vec(), Kind::Text), None);
     }
 }
