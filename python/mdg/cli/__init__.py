@@ -41,7 +41,7 @@ app.add_typer(sandbox.app, name="sandbox")
 @app.callback(invoke_without_command=True)
 def _root(context: typer.Context, version: bool = typer.Option(False, "--version", help="print the version")) -> None:
     if version:
-        from mdg._core import __version__
+        from mdg import __version__
 
         typer.echo(f"mdg {__version__}")
         raise typer.Exit
