@@ -1,17 +1,24 @@
 //! The headers section of `mdg._core`: facts of DICOM files, and the digests of whole files.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use mdg_core::dicom::{self, Keyword};
+use mdg_core::{Error, digest};
 use pyo3::prelude::*;
 
 use crate::error::raise;
 use crate::file::OpenFile;
+use crate::index::{self, Outcome};
 
 /// Adds this section to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Header>()?;
-    m.add_function(wrap_pyfunction!(read_header, m)?)
+    m.add_class::<Digest>()?;
+    m.add_class::<Indexed>()?;
+    m.add_function(wrap_pyfunction!(read_header, m)?)?;
+    m.add_function(wrap_pyfunction!(digest_file, m)?)?;
+    m.add_function(wrap_pyfunction!(index_files, m)?)
 }
 
 /// Facts of one DICOM file.
@@ -103,4 +110,77 @@ fn read_header(py: Python<'_>, path: PathBuf) -> PyResult<Header> {
         dicom::read(&file, file.part())
     };
     py.detach(read).map(Header).map_err(raise)
+}
+
+/// One pass over the stored bytes.
+#[pyclass(frozen, module = "mdg._core")]
+pub(crate) struct Digest(digest::Digest);
+
+#[pymethods]
+impl Digest {
+    #[getter]
+    fn size(&self) -> u64 {
+        self.0.check.size()
+    }
+
+    #[getter]
+    fn sha256(&self) -> &[u8] {
+        &self.0.sha256
+    }
+
+    #[getter]
+    fn check(&self) -> &[u8] {
+        self.0.check.as_bytes()
+    }
+}
+
+#[pyfunction]
+fn digest_file(py: Python<'_>, path: PathBuf) -> PyResult<Digest> {
+    py.detach(|| index::digest(&path)).map(Digest).map_err(raise)
+}
+
+/// What indexing one file found.
+#[pyclass(frozen, get_all, module = "mdg._core")]
+pub(crate) struct Indexed {
+    path: OsString,
+    mtime_ns: i64,
+    header: Option<Py<Header>>,
+    digest: Option<Py<Digest>>,
+    problem: Option<(&'static str, String)>,
+}
+
+impl Indexed {
+    fn new(py: Python<'_>, path: PathBuf, outcome: Outcome) -> PyResult<Self> {
+        let name = path.to_string_lossy();
+        let (header, problem) = match outcome.header {
+            _ if outcome.changed => {
+                let why = format!("{name}: changed while it was read; it is read again when it is at rest");
+                (None, Some(("E_CHANGED", why)))
+            }
+            Ok(header) => (Some(Py::new(py, Header(header))?), None),
+            Err(error) => (None, Some(problem(&error))),
+        };
+        let digest = outcome.digest.map(|digest| Py::new(py, Digest(digest))).transpose()?;
+        Ok(Self { mtime_ns: outcome.mtime_ns, header, digest, problem, path: path.into_os_string() })
+    }
+}
+
+/// The code of a problem, and what to do about it.
+fn problem(error: &Error) -> (&'static str, String) {
+    match error {
+        Error::Refused { code, .. } => {
+            (code.as_str(), format!("{error}; send the file again from where it came, or take it out of the folder"))
+        }
+        Error::Unsupported { .. } => ("E_UNSUPPORTED", error.to_string()),
+        Error::Source { .. } | Error::Misuse { .. } => {
+            ("E_SOURCE", format!("{error}; check the file and its permissions"))
+        }
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (paths, threads = 0))]
+fn index_files(py: Python<'_>, paths: Vec<PathBuf>, threads: usize) -> PyResult<Vec<Indexed>> {
+    let outcomes = py.detach(|| index::index(&paths, threads));
+    paths.into_iter().zip(outcomes).map(|(path, outcome)| Indexed::new(py, path, outcome)).collect()
 }

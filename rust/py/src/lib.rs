@@ -7,6 +7,7 @@ mod error;
 #[allow(dead_code, reason = "used by the sections of the module as they arrive")]
 mod file;
 mod headers;
+mod index;
 mod keys;
 mod recipe;
 
