@@ -59,7 +59,7 @@ def check_json(data: bytes) -> None:
     """The JSON rules of seg/1 3.1. `Refused` E_JSON with the byte."""
 
 def canonical_json(data: bytes) -> bytes:
-    """RFC 8785 of one JSON value. `Refused` E_JSON."""
+    """RFC 8785 of one JSON value under the rules of `check_json`. `Refused` E_JSON."""
 
 # --- DICOM headers (PS3.5, PS3.10) and digests (seg/1 9.1) ---
 
@@ -205,10 +205,11 @@ class Recipe:
 
     @staticmethod
     def spool(path: str) -> Recipe:
-        """A finished file, digested now: `fill` checks every piece against it before the piece is given."""
+        """A finished file, digested now: `fill` and `stream` check every piece of 64 KiB against it before a byte of the
+        piece is given."""
     @staticmethod
     def load(state: bytes) -> Recipe:
-        """From `state`. `Refused` when it was not made by this version."""
+        """From `state`. `Refused` E_STORE_CORRUPT when it has changed or was not made by this version."""
     @property
     def state(self) -> bytes: ...
     @property
@@ -220,11 +221,14 @@ class Recipe:
     def fill(self, start: int, end: int, buffers: Sequence[bytes]) -> bytes:
         """The bytes [start, end) from the buffers that `plan` named. `Refused` E_STORE_CORRUPT on a changed piece. Pure."""
     def stream(self, paths: Sequence[str], start: int, end: int, piece: int = 1048576) -> Stream:
-        """The short cut for local files: positioned reads into a pool of four buffers."""
+        """The short cut for local files: positioned reads into a pool of four buffers, two pieces ahead. `piece` is 64 KiB
+        to 4 MiB. `Refused` E_STORE_CORRUPT when a file has another length than when it was digested."""
 
 @final
 class Stream:
     """Pieces of one range. `next` blocks; call it in a worker thread, one call at a time."""
 
     def next(self) -> memoryview | None:
-        """The next piece, valid until the fourth `next` after it; None at the end."""
+        """The next piece, read-only; None at the end. It stays as it is for as long as it is held: its buffer goes back
+        to the pool when the last view on it is released, so drop it soon. Pieces end at multiples of `piece`. `Refused`
+        E_STORE_CORRUPT before a changed piece, `InputOutput` when the file cannot be read to its end; both stay."""
