@@ -41,17 +41,23 @@ impl DosTime {
         let number = |from: usize, to: usize| timestamp[from..to].parse::<u32>().ok();
         let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
         let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-        let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-        let days = match month {
-            2 => 28 + u32::from(leap),
-            4 | 6 | 9 | 11 => 30,
-            1..=12 => 31,
-            _ => return None,
-        };
+        let days = days_of_month(year, month)?;
         let real =
             (1980..=2107).contains(&year) && (1..=days).contains(&day) && hour < 24 && minute < 60 && second < 60;
         let date = (year.wrapping_sub(1980) << 9) | (month << 5) | day;
         real.then_some(Self((date << 16) | (hour << 11) | (minute << 5) | (second / 2)))
+    }
+}
+
+/// Days of a month of the Gregorian calendar; None for a month that does not exist.
+#[must_use]
+pub fn days_of_month(year: u32, month: u32) -> Option<u32> {
+    let leap = (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
+    match month {
+        2 => Some(28 + u32::from(leap)),
+        4 | 6 | 9 | 11 => Some(30),
+        1..=12 => Some(31),
+        _ => None,
     }
 }
 
@@ -77,8 +83,8 @@ impl Layout {
             }
             placed.push((name.to_owned(), size, offset));
             central += (CENTRAL + name.len() + central_extra(size, offset).len()) as u64;
-            offset = (LOCAL + name.len() + local_extra(size).len()) as u64 + offset;
-            offset = offset.checked_add(size).ok_or_else(too_long)?;
+            let header = (LOCAL + name.len() + local_extra(size).len()) as u64;
+            offset = offset.checked_add(header).and_then(|at| at.checked_add(size)).ok_or_else(too_long)?;
         }
         let tail = central + end_records(placed.len() as u64, central, offset).len() as u64;
         let length = offset.checked_add(tail).ok_or_else(too_long)?;

@@ -1,1 +1,59 @@
-//! JMIX envelopes.
+//! JMIX 1.0 envelopes, default dialect (jmix-interop 2.9, 2.10): [`pack`] makes one, [`unpack`] verifies and opens one.
+//!
+//! [`manifest`], [`metadata`], [`files`] and [`audit`] are the documents, each a type that [`documents`] reads and writes;
+//! [`dialects`] holds what the specification leaves open; [`parts`] finds the pieces of an envelope in a ZIP or a folder;
+//! [`report`] is what a reader says about one. Files, keys, time and randomness are handed in by the caller.
+
+pub mod audit;
+pub mod dialects;
+pub mod documents;
+pub mod files;
+mod hashing;
+mod heads;
+pub mod manifest;
+pub mod metadata;
+mod opened;
+pub mod pack;
+pub mod parts;
+pub mod report;
+pub mod unpack;
+
+#[cfg(test)]
+mod tests;
+
+use crate::ReadAt;
+use crate::error::Result;
+
+/// A file that is opened when its bytes are needed, so that a study of 100,000 files holds one descriptor.
+pub trait Open: Send + Sync {
+    /// The file as it was when it was first opened; one that changed since is `E_STORE_CORRUPT`.
+    fn open(&self) -> Result<Box<dyn ReadAt + '_>>;
+}
+
+/// Tells a caller how far a pass is, at most every [`Progress::STEP`] bytes, and lets it stop the pass by an error.
+#[derive(Default)]
+pub struct Progress<'a> {
+    call: Option<&'a mut dyn FnMut(u64, u64) -> Result<()>>,
+    last: u64,
+}
+
+impl<'a> Progress<'a> {
+    /// Bytes between two calls.
+    pub const STEP: u64 = 8 << 20;
+
+    /// Calls `call` with (bytes done, bytes in all).
+    pub fn to(call: &'a mut dyn FnMut(u64, u64) -> Result<()>) -> Self {
+        Self { call: Some(call), last: 0 }
+    }
+
+    fn report(&mut self, done: u64, total: u64) -> Result<()> {
+        let due = done - self.last >= Self::STEP || done == total;
+        match &mut self.call {
+            Some(call) if due => {
+                self.last = done;
+                call(done, total)
+            }
+            _ => Ok(()),
+        }
+    }
+}

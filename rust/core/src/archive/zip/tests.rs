@@ -97,11 +97,7 @@ fn names_are_safe_and_stand_once() {
     }
     assert!(Layout::new([("a", 1), ("A", 1)], TIME).is_err());
     let mut twice = archive(&[("a", b"1"), ("b", b"2")]);
-    for at in 0..twice.len() {
-        if twice[at] == b'b' {
-            twice[at] = b'A';
-        }
-    }
+    twice.iter_mut().filter(|byte| **byte == b'b').for_each(|byte| *byte = b'A');
     assert_eq!(code(&twice), Some(Code::ZipName));
 }
 

@@ -1,0 +1,40 @@
+//! What JMIX 1.0 leaves open and each library fills in its own way, as data (jmix-interop 2.9).
+//!
+//! One dialect is written and read so far: the one that follows the text of the specification. Another one is another
+//! value here and a branch nowhere.
+
+use crate::seal::keys::KDF_INFO;
+
+/// The choices of one family of writers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect {
+    /// As it stands in `extensions.ief.dialect` and in reports.
+    pub name: &'static str,
+    /// HKDF info string of the payload key (D3).
+    pub kdf_info: &'static str,
+    /// The encrypted payload in the root of the envelope (D2).
+    pub payload: &'static str,
+}
+
+/// The dialect of the specification: payload hash over the ciphertext, tag in the manifest only, plain ustar inside.
+pub const DEFAULT: Dialect = Dialect { name: "jmix-1.0", kdf_info: KDF_INFO, payload: "payload.encrypted" };
+
+/// The clear documents of an envelope.
+pub const MANIFEST: &str = "manifest.json";
+/// JWS over the exact bytes of [`MANIFEST`].
+pub const SIGNATURE: &str = "manifest.jws";
+/// Who did what with the envelope; not signed.
+pub const AUDIT: &str = "audit.json";
+/// Inside the payload: patient and study.
+pub const METADATA: &str = "metadata.json";
+/// Inside the payload: every other file of it with its hash.
+pub const FILES: &str = "files.json";
+/// Inside the payload: folder of the instances.
+pub const DICOM: &str = "dicom/";
+/// Inside the payload: folder of everything that is not DICOM.
+pub const OTHER: &str = "files/";
+/// Inside the payload: folder of small pictures, one a series.
+pub const PREVIEW: &str = "preview/";
+
+/// The only `version` of JMIX there is.
+pub const VERSION: &str = "1.0";

@@ -1,0 +1,174 @@
+//! A payload while it is decrypted: tar members to their places, and afterwards the checks of what was in them.
+//!
+//! The bytes are unproven until the tag was checked, so a fault in them is kept and only counts if the tag holds: a
+//! changed ciphertext is always a wrong hash or tag, never a wrong tar.
+
+use super::dialects::{DICOM, FILES, METADATA, OTHER, PREVIEW};
+use super::files::{self, Member};
+use super::hashing::{Hashing, Mark};
+use super::heads::Heads;
+use super::manifest::Manifest;
+use super::metadata::Metadata;
+use super::report::Report;
+use super::unpack::Files;
+use crate::archive::tar::{Event, Reader};
+use crate::error::{Code, Error, Result};
+use crate::limits;
+
+/// The payload so far.
+pub(super) struct Opened<'a> {
+    tar: Reader,
+    inside: Inside<'a>,
+    fault: Option<Error>,
+    hashed: Vec<Member>,
+}
+
+/// Where members go.
+struct Inside<'a> {
+    files: &'a mut dyn Files,
+    members: Vec<(String, u64)>,
+    heads: Heads,
+    metadata: Option<Vec<u8>>,
+    list: Option<Vec<u8>>,
+    kind: Kind,
+}
+
+/// What the current member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Dicom,
+    Other,
+    Metadata,
+    List,
+}
+
+impl<'a> Opened<'a> {
+    /// For a tar of `size` bytes whose files go to `files`.
+    pub(super) fn new(size: u64, files: &'a mut dyn Files) -> Self {
+        let inside = Inside {
+            files,
+            members: Vec::new(),
+            heads: Heads::default(),
+            metadata: None,
+            list: None,
+            kind: Kind::Other,
+        };
+        Self { tar: Reader::new(size), inside, fault: None, hashed: Vec::new() }
+    }
+
+    /// The next bytes of the tar; `marks` learns which of them are files. Fails only when the files cannot be written.
+    pub(super) fn take(&mut self, plain: &[u8], marks: &mut Vec<Mark>) -> Result<()> {
+        if self.fault.is_some() {
+            return Ok(());
+        }
+        let inside = &mut self.inside;
+        match self.tar.feed(plain, |event| inside.event(event, plain, marks)) {
+            Err(fault @ Error::Refused { .. }) => self.fault = Some(fault),
+            other => other?,
+        }
+        Ok(())
+    }
+
+    /// All bytes were taken and handed over: collects the digests of the files.
+    pub(super) fn hashed(mut self, hashing: &Hashing) -> Result<Self> {
+        if self.fault.is_none() {
+            self.fault = self.tar.finish().err();
+            self.tar = Reader::new(0);
+        }
+        if self.fault.is_none() {
+            for (name, size) in std::mem::take(&mut self.inside.members) {
+                self.hashed.push(Member { name, size, sha256: hashing.file()? });
+            }
+        }
+        Ok(self)
+    }
+
+    /// The checks behind the tag, in order: tar, files.json, metadata.json, study and patient.
+    pub(super) fn check(mut self, manifest: &Manifest, report: &mut Report) -> Result<()> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let missing = |name: &str| Error::refused(Code::IndexFiles, name, "missing in the payload");
+        let metadata = self.inside.metadata.ok_or_else(|| missing(METADATA))?;
+        let metadata = Metadata::read(&metadata, &manifest.id)?;
+        files::check(&self.inside.list.ok_or_else(|| missing(FILES))?, &self.hashed)?;
+        let list = crate::digest::prefixed(&files::list_hash(&self.hashed));
+        if manifest.ief("payload_list_hash").is_some_and(|signed| signed != list) {
+            return Err(Error::refused(Code::FileDigest, FILES, "the payload is not the signed payload_list_hash"));
+        }
+        self.inside.heads.check(&metadata)?;
+        if self.inside.heads.unread > 0 {
+            let count = self.inside.heads.unread;
+            report
+                .warnings
+                .push(format!("study and patient of {count} instances not checked: their encoding is not read here"));
+        }
+        let instances = self.hashed.iter().filter(|member| member.name.starts_with(DICOM));
+        let others = self.hashed.iter().filter(|member| is_content(&member.name) && !member.name.starts_with(DICOM));
+        report.study_uid = metadata.studies.and_then(|studies| studies.study_uid);
+        report.instances = Some(instances.count() as u64);
+        report.files = Some(others.count() as u64);
+        report.bytes = Some(self.hashed.iter().filter(|m| is_content(&m.name)).map(|member| member.size).sum());
+        report.opened = true;
+        Ok(())
+    }
+}
+
+fn is_content(name: &str) -> bool {
+    [DICOM, OTHER, PREVIEW].iter().any(|folder| name.starts_with(folder))
+}
+
+impl Inside<'_> {
+    fn event(&mut self, event: Event, plain: &[u8], marks: &mut Vec<Mark>) -> Result<()> {
+        match event {
+            Event::Start { name, size } => self.start(name, size),
+            Event::Data(range) => {
+                let data = &plain[range.clone()];
+                match self.kind {
+                    Kind::Dicom => self.heads.add(data),
+                    Kind::Metadata => self.metadata.get_or_insert_default().extend_from_slice(data),
+                    Kind::List => self.list.get_or_insert_default().extend_from_slice(data),
+                    Kind::Other => {}
+                }
+                marks.push(Mark::Data(range));
+                self.files.write(data)
+            }
+            Event::End => {
+                if self.kind == Kind::Dicom {
+                    self.heads.end();
+                }
+                marks.push(Mark::End);
+                self.files.close()
+            }
+        }
+    }
+
+    fn start(&mut self, name: String, size: u64) -> Result<()> {
+        self.kind = match name.as_str() {
+            METADATA => Kind::Metadata,
+            FILES => Kind::List,
+            "segments.json" => {
+                return Err(Error::refused(
+                    Code::Downgrade,
+                    "segments.json",
+                    "a segmented envelope stripped of its profile",
+                ));
+            }
+            other if other.starts_with(DICOM) => Kind::Dicom,
+            other if is_content(other) => Kind::Other,
+            _ => return Err(Error::refused(Code::TarName, "payload tar", "a member that has no place in a payload")),
+        };
+        match self.kind {
+            Kind::Dicom => self.heads.begin(&name, size),
+            Kind::Metadata | Kind::List if size > limits::INDEX_DOCUMENT => {
+                return Err(Error::refused(Code::Limit, name, "longer than 64 MiB"));
+            }
+            Kind::Metadata => self.metadata = Some(Vec::new()),
+            Kind::List => self.list = Some(Vec::new()),
+            Kind::Other => {}
+        }
+        self.files.create(&name, size)?;
+        self.members.push((name, size));
+        Ok(())
+    }
+}

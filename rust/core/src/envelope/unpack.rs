@@ -1,0 +1,302 @@
+//! Verifying and opening, in one pass over the payload and in one order of checks, so that one fault has one code.
+//!
+//! Signature against keys from outside, manifest, request; then ciphertext hash, tag, tar, files.json, metadata.json and
+//! what the DICOM headers say of study and patient (jmix-interop 2.10 "Reader", seg/1 13.1). Decrypted bytes go to a
+//! [`Files`] while they are still unproven, because the tag stands at the end: the caller keeps them private and throws
+//! them away unless [`verify`] returns `Ok`. Without a key the payload is only hashed.
+
+use mdg_crypto::gcm::{Opener, TAG};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::Progress;
+use super::dialects::{DEFAULT, MANIFEST, SIGNATURE};
+use super::hashing::{Hashing, PIECE};
+use super::manifest::{Manifest, Security};
+use super::opened::Opened;
+use super::parts::{Parts, Payload};
+use super::report::{Report, Verdict};
+use crate::archive::tar;
+use crate::archive::zip::DosTime;
+use crate::digest::prefixed;
+use crate::error::{Code, Error, Result};
+use crate::seal::keys::{X25519Key, payload_key};
+use crate::{base64, limits, sign};
+
+/// A key that the caller trusts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trusted {
+    /// For this sender; None for any.
+    pub sender: Option<String>,
+    /// Raw Ed25519 key.
+    pub public: [u8; 32],
+}
+
+/// Takes the files of a payload in order, unproven. Names are plain relative paths, unique ignoring case.
+pub trait Files {
+    /// A file of `size` bytes begins.
+    fn create(&mut self, name: &str, size: u64) -> Result<()>;
+    /// More of it.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// It is complete.
+    fn close(&mut self) -> Result<()>;
+}
+
+/// Keeps nothing: for verifying.
+pub struct Nowhere;
+
+impl Files for Nowhere {
+    fn create(&mut self, _: &str, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What the clear parts say, which nobody has checked.
+pub fn inspect(parts: Parts<'_>) -> Result<Report> {
+    let manifest = Manifest::read(&parts.manifest)?;
+    let mut report = Report::of(&manifest, Sha256::digest(&parts.manifest).into(), presented(&parts, &manifest));
+    report.payload_bytes = parts.payload.as_ref().map(|payload| payload.size);
+    report
+        .warnings
+        .push("nothing here is proven: no key was used, and whoever passed the envelope on may have written it".into());
+    report.warnings.extend(parts.warnings);
+    report.unsigned = parts.unsigned;
+    Ok(report)
+}
+
+/// Verifies an envelope; with `key` opens it into `files`. `request`: SHA-256 of the signed request that it must answer.
+pub fn verify(
+    parts: Parts<'_>,
+    trust: &[Trusted],
+    request: Option<[u8; 32]>,
+    key: Option<&X25519Key>,
+    files: &mut dyn Files,
+    progress: &mut Progress<'_>,
+) -> Result<Report> {
+    let signer = signature(&parts, trust)?;
+    let manifest = Manifest::read(&parts.manifest)?;
+    let for_sender = |known: &&Trusted| known.sender.as_ref().is_none_or(|sender| *sender == manifest.sender.id);
+    if !trust.iter().filter(for_sender).any(|known| known.public == signer) {
+        return Err(Error::refused(Code::SigKey, SIGNATURE, "its key is trusted, but not for this sender"));
+    }
+    if request.is_some_and(|request| manifest.ief("req") != Some(base64::encode(&request).as_str())) {
+        return Err(Error::refused(Code::Req, MANIFEST, "not the answer to this request"));
+    }
+    let security = manifest.security.as_ref();
+    let security = security.ok_or_else(|| Error::refused(Code::Schema, MANIFEST, "security is missing"))?;
+    let payload = parts.payload.as_ref().ok_or_else(|| {
+        Error::refused(
+            Code::ZipName,
+            "envelope",
+            format!("no {}; a payload that lies open is not read", DEFAULT.payload),
+        )
+    })?;
+    if payload.size > limits::PAYLOAD_JMIX_1_0 {
+        return Err(Error::refused(Code::Limit, DEFAULT.payload, "longer than one AES-GCM message can safely be"));
+    }
+
+    let mut report = Report::of(&manifest, Sha256::digest(&parts.manifest).into(), Verdict::Full);
+    report.payload_bytes = Some(payload.size);
+    report.warnings.extend(labels(&manifest, payload, key.is_some()));
+    report.warnings.extend(assertion_warning(&parts.manifest, &manifest, &signer));
+    if parts.time.is_none_or(|time| DosTime::from_timestamp(&manifest.timestamp) != Some(time)) && payload.crc.is_some()
+    {
+        report.warnings.push("ZIP times are not the time of the manifest; they are not signed".into());
+    }
+
+    let sealed = Sealed::of(security)?;
+    let opened = pass(payload, &sealed, key, files, progress)?;
+    if let Some(opened) = opened {
+        opened.check(&manifest, &mut report)?;
+    }
+    report.ok = true;
+    report.verified = true;
+    report.dialect = Some(DEFAULT.name.into());
+    report.warnings.extend(parts.warnings);
+    report.unsigned = parts.unsigned;
+    Ok(report)
+}
+
+/// The trusted key whose signature covers the exact bytes of the manifest (seg/1 4.2; 13.4 for one that is missing).
+fn signature(parts: &Parts<'_>, trust: &[Trusted]) -> Result<[u8; 32]> {
+    let Some(jws) = &parts.signature else {
+        return Err(Error::refused(
+            Code::Downgrade,
+            SIGNATURE,
+            "missing: an unsigned envelope proves no sender (verdict none)",
+        ));
+    };
+    let keys: Vec<_> = trust.iter().map(|known| known.public).collect();
+    let verified = sign::verify_jws(SIGNATURE, jws, sign::TYP_MANIFEST, &keys)?;
+    if verified.payload == parts.manifest {
+        return Ok(verified.public);
+    }
+    let why = match covers(&verified.payload, &parts.manifest) {
+        Verdict::Partial => "covers the manifest without its security block, so not the payload (verdict partial)",
+        _ => "covers another manifest",
+    };
+    Err(Error::refused(Code::ManifestMismatch, SIGNATURE, why))
+}
+
+/// How far a signature over `signed` reaches into `manifest` (jmix-interop 2.9 D10).
+fn covers(signed: &[u8], manifest: &[u8]) -> Verdict {
+    let without_payload = |data: &[u8]| {
+        let mut value = crate::json::parse(MANIFEST, data).ok()?;
+        if let Some(security) = value.get_mut("security").and_then(Value::as_object_mut) {
+            security.retain(|member, _| !["payload_hash", "encryption", "jws"].contains(&member.as_str()));
+        }
+        Some(value)
+    };
+    match (without_payload(signed), without_payload(manifest)) {
+        _ if signed == manifest => Verdict::Full,
+        (Some(signed), Some(whole)) if signed == whole => Verdict::Partial,
+        _ => Verdict::None,
+    }
+}
+
+/// The verdict that an envelope would get if its signature verified.
+fn presented(parts: &Parts<'_>, manifest: &Manifest) -> Verdict {
+    let signed = parts.signature.as_ref().and_then(|jws| base64::decode_url(jws.split(|byte| *byte == b'.').nth(1)?));
+    let fields = manifest.sender.assertion.as_ref().map(|assertion| &assertion.signed_fields);
+    match (signed, fields) {
+        (Some(signed), _) => covers(&signed, &parts.manifest),
+        (None, Some(fields)) if asserted(&parts.manifest, fields).is_ok_and(|a| a.meaningless) => Verdict::Meaningless,
+        _ => Verdict::None,
+    }
+}
+
+fn asserted(manifest: &[u8], fields: &[String]) -> Result<sign::Asserted> {
+    let fields: Vec<_> = fields.iter().map(String::as_str).collect();
+    sign::asserted(&crate::json::parse(MANIFEST, manifest)?, &fields)
+}
+
+/// Readers of `manifest.jws` decide nothing on the assertion (seg/1 4.3), but say when it does not hold.
+fn assertion_warning(data: &[u8], manifest: &Manifest, signer: &[u8; 32]) -> Option<String> {
+    let assertion = manifest.sender.assertion.as_ref()?;
+    let warn = |why: &str| Some(format!("sender.assertion: {why}"));
+    if !assertion.signing_key.fingerprint.eq_ignore_ascii_case(&sign::fingerprint(signer)) {
+        return warn("made with another key than manifest.jws");
+    }
+    let Ok(signed) = asserted(data, &assertion.signed_fields) else { return warn("a signed field that is not there") };
+    let signature = base64::decode::<64>(&assertion.signature);
+    let valid = signature.is_some_and(|signature| sign::verify("assertion", signer, &signed.bytes, &signature).is_ok());
+    match (valid, signed.meaningless) {
+        (false, _) => warn("its signature does not verify"),
+        (true, true) => warn("valid but meaningless, every signed field is null"),
+        (true, false) => None,
+    }
+}
+
+/// What a JMIX 1.0 envelope cannot promise (seg/1 13.4, 16).
+fn labels(manifest: &Manifest, payload: &Payload<'_>, opened: bool) -> Vec<String> {
+    let mut labels =
+        vec!["not key-committing: AES-GCM does not bind the ciphertext to one key; the signature does that".to_owned()];
+    if manifest.ief("req").is_some() {
+        labels.push("forward secrecy only if the receiver made its key for this request and erases it now".into());
+    } else {
+        labels.push("no forward secrecy: whoever gets the receiver's key later can open it".into());
+    }
+    if payload.size > limits::PAYLOAD_JMIX_1_0_WARN {
+        labels.push("more than 2 GiB: other readers of JMIX 1.0 hold the whole payload in memory".into());
+    }
+    if !opened {
+        labels.push("content not opened: only the signature and the ciphertext hash were checked".into());
+    }
+    labels
+}
+
+/// What the signed manifest says of the payload.
+struct Sealed {
+    hash: String,
+    ephemeral: [u8; 32],
+    iv: [u8; 12],
+    tag: [u8; TAG],
+}
+
+impl Sealed {
+    fn of(security: &Security) -> Result<Self> {
+        let missing = |what: &str| Error::refused(Code::Schema, MANIFEST, format!("security.{what} is missing"));
+        let hash = security.payload_hash.as_ref().ok_or_else(|| missing("payload_hash"))?;
+        let encryption = security.encryption.as_ref().ok_or_else(|| missing("encryption"))?;
+        if security.jws.as_ref().is_some_and(|jws| jws.jws_file != SIGNATURE) {
+            return Err(Error::refused(Code::Schema, MANIFEST, "security.jws names another file than manifest.jws"));
+        }
+        let (ephemeral, iv, tag) = encryption.bytes()?;
+        Ok(Self { hash: hash.to_ascii_lowercase(), ephemeral, iv, tag })
+    }
+}
+
+/// The one pass over the payload; None when there was no key to open it.
+fn pass<'f>(
+    payload: &Payload<'_>,
+    sealed: &Sealed,
+    key: Option<&X25519Key>,
+    files: &'f mut dyn Files,
+    progress: &mut Progress<'_>,
+) -> Result<Option<Opened<'f>>> {
+    let key = key.map(|key| key.agree(&sealed.ephemeral).map(|shared| payload_key(&shared, DEFAULT.kdf_info)));
+    let key = key.transpose()?;
+    // A tag answers only at the end. The first block is a tar header under the right key and noise under any other.
+    let fits = key.as_ref().map_or(Ok(true), |key| begins_as_tar(payload, key, &sealed.iv))?;
+    let opener = key.filter(|_| fits).map(|key| Opener::new(&key, &sealed.iv));
+    let ((opened, crc), ciphertext) = Hashing::beside(|hashing| {
+        let mut crc = crc32fast::Hasher::new();
+        let mut opening = opener.map(|opener| (opener, Opened::new(payload.size, files)));
+        let mut at = 0;
+        while at < payload.size {
+            let mut piece = hashing.piece()?;
+            let take = usize::try_from(payload.size - at).map_or(PIECE, |left| left.min(PIECE));
+            piece.sealed.resize(take, 0);
+            payload.read_at(at, &mut piece.sealed)?;
+            crc.update(&piece.sealed);
+            if let Some((opener, opened)) = &mut opening {
+                let plain = &mut piece.plain[..take];
+                opener
+                    .update(&piece.sealed, plain)
+                    .map_err(|_| Error::refused(Code::Limit, DEFAULT.payload, "longer than one AES-GCM message"))?;
+                opened.take(plain, &mut piece.marks)?;
+            }
+            at += take as u64;
+            hashing.pass(piece)?;
+            progress.report(at, payload.size)?;
+        }
+        let opened = match opening {
+            Some((opener, opened)) => Some((opener.finish(&sealed.tag).is_ok(), opened.hashed(hashing)?)),
+            None => None,
+        };
+        Ok((opened, crc.finalize()))
+    })?;
+
+    let refused = |code, why: &str| Err(Error::refused(code, DEFAULT.payload, why));
+    if payload.crc.is_some_and(|known| known != crc) {
+        return refused(Code::ZipCrc, "CRC-32: damaged");
+    }
+    if prefixed(&ciphertext) != sealed.hash {
+        return refused(Code::PayloadHash, "its SHA-256 is not the signed payload_hash");
+    }
+    match opened {
+        None if !fits => refused(Code::NoRecipient, "sealed to another key, or by a dialect that is not read"),
+        None => Ok(None),
+        Some((false, _)) => refused(Code::PayloadTag, "the GCM tag is not that of this key and ciphertext"),
+        Some((true, opened)) => Ok(Some(opened)),
+    }
+}
+
+/// Decides nothing but which message a failure gets; the tag is checked all the same.
+fn begins_as_tar(payload: &Payload<'_>, key: &[u8; 32], iv: &[u8; 12]) -> Result<bool> {
+    let (mut sealed, mut plain) = ([0; tar::BLOCK], [0; tar::BLOCK]);
+    if payload.size < tar::BLOCK as u64 {
+        return Ok(true);
+    }
+    payload.read_at(0, &mut sealed)?;
+    let worked = Opener::new(key, iv).update(&sealed, &mut plain).is_ok();
+    Ok(worked && tar::is_header(&plain))
+}
