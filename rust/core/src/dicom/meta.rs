@@ -33,7 +33,7 @@ pub struct Start {
 pub fn start<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, part: &str) -> Result<Start> {
     let first = reader.peek(0, PREAMBLE + PREFIX.len())?;
     if first.get(PREAMBLE..) == Some(PREFIX) {
-        let executable_preamble = is_executable(first);
+        let executable_preamble = has_executable_preamble(first);
         let transfer_syntax = file_meta(reader, (PREAMBLE + PREFIX.len()) as u64, part)?;
         return Ok(Start { transfer_syntax, declared: true, executable_preamble });
     }
@@ -44,7 +44,7 @@ pub fn start<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, part: &str) -> Resu
             reader.start(0, explicit);
             (if explicit { EXPLICIT_VR_LITTLE_ENDIAN } else { IMPLICIT_VR_LITTLE_ENDIAN }.to_owned(), false)
         }
-        [0, 0x08 | 0x02, 0, element, ..] if *element <= 0x18 => {
+        [0, 0x08, 0, element, ..] if *element <= 0x18 => {
             return Err(Error::unsupported(part, "big endian without file meta information"));
         }
         _ => return Err(reader.refuse(0, "not a DICOM file: no DICM at byte 128 and no data set at byte 0")),
@@ -97,8 +97,10 @@ fn file_meta<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, begin: u64, part: &
     Ok(transfer_syntax)
 }
 
-/// The signatures of PE, ELF, Mach-O, scripts and ZIP. TIFF is a legitimate use of the preamble (PS3.10 7.1).
-fn is_executable(preamble: &[u8]) -> bool {
+/// Whether a file that starts with these 132 bytes has a preamble that is the beginning of a program, script or archive: the
+/// signatures of PE, ELF, Mach-O, `#!` and ZIP. TIFF is a legitimate use of the preamble (PS3.10 7.1).
+#[must_use]
+pub fn has_executable_preamble(start: &[u8]) -> bool {
     const SIGNATURES: [&[u8]; 9] = [
         b"MZ",
         b"\x7FELF",
@@ -110,5 +112,5 @@ fn is_executable(preamble: &[u8]) -> bool {
         b"#!",
         b"PK",
     ];
-    SIGNATURES.iter().any(|signature| preamble.starts_with(signature))
+    start.get(PREAMBLE..) == Some(PREFIX) && SIGNATURES.iter().any(|signature| start.starts_with(signature))
 }

@@ -17,5 +17,5 @@ pub mod tags;
 
 pub use frames::PixelData;
 pub use identity::{Ihi, OtherPatientId};
-pub use summary::{Header, read};
+pub use summary::{Header, read, read_data_set};
 pub use tags::{Keyword, Tag};

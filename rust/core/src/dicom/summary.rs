@@ -72,6 +72,16 @@ pub fn read<S: ReadAt + ?Sized>(source: &S, part: &str) -> Result<Header> {
     Ok(header)
 }
 
+/// The facts of a data set alone, in explicit VR little endian: what another reader made of an encoding that is not read here.
+/// TransferSyntaxUID and the place of the pixel data are that reader's to say.
+pub fn read_data_set<S: ReadAt + ?Sized>(source: &S, part: &str) -> Result<Header> {
+    let mut reader = Reader::new(source, part);
+    reader.start(0, true);
+    let mut found = Found::default();
+    found.walk(&mut reader)?;
+    Ok(found.finish())
+}
+
 /// An identifier as it stands, before the character set is known.
 #[derive(Default)]
 struct RawClaim {
