@@ -35,7 +35,8 @@ $(VENV)/.locked: $(VENV)/.needs requirements.lock
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.locked $(RUST) pyproject.toml
-	$(BIN)/maturin develop --release --locked --quiet >/dev/null
+	@echo "building the extension (minutes the first time)"
+	@$(BIN)/maturin develop --release --locked >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
 	@touch $@
 
 build: $(VENV)/.built
