@@ -155,7 +155,10 @@ def _requester(claims: Mapping[str, object], issuer: Issuer, audience: str, now:
     if issued > at + AHEAD or ("nbf" in claims and _seconds(claims, "nbf") > at + AHEAD):
         raise Malformed("not-yet")
     client_id = _text(claims, "client_id")
-    iua = _object(_object(claims, "extensions"), "ihe_iua")
+    extensions = _object(claims, "extensions")
+    iua = _object(extensions, "ihe_iua")
+    if "ihe_pcf" in extensions:
+        raise Malformed("ihe_pcf")  # its residual rules narrow what we may show, and are not applied here yet
     organisation = _identifier(iua, "subject_organization_id", HpiO)
     if organisation is None or (issuer.clients is not None and issuer.clients.get(client_id) != organisation):
         raise Malformed("client")

@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -25,6 +25,10 @@ NAME = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z][a-z0-9-]{0,61}[a-z0-9]\.?", re.IGNORECASE
 )
 PORTS = {"https": 443, "http": 80}
+TRANSLATED = (
+    ip_network("64:ff9b::/96"),
+    ip_network("64:ff9b:1::/48"),
+)  # NAT64: an IPv4 address of the network's choice
 Address = IPv4Address | IPv6Address
 
 
@@ -71,6 +75,8 @@ class Origin:
 def permitted(address: Address, *, sandbox: bool) -> bool:
     """Whether this gateway connects to `address`: public addresses only, and the loopback in a sandbox."""
     if isinstance(address, IPv6Address):
+        if any(address in network for network in TRANSLATED):
+            return False
         for inner in (address.ipv4_mapped, address.sixtofour, address.teredo[1] if address.teredo else None):
             if inner is not None:
                 return permitted(inner, sandbox=sandbox)

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -75,6 +76,7 @@ class Outbound:
             transport=_Transport(trust or ssl.create_default_context(), sandbox=sandbox),
             trust_env=False,
             follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # no server gets to know its callers again
             timeout=httpx2.Timeout(TOTAL_TIME, read=STALL_TIME),
             headers={"Accept-Encoding": "identity", "User-Agent": "mdg"},
         )

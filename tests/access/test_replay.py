@@ -1,0 +1,91 @@
+"""What is used once: atomically, durably, and not at all when the work failed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+from tests.authority import CUSTODIAN, ORGANISATION
+
+from mdg.access import Replay
+from mdg.errors import Conflict, Unavailable
+from mdg.store import Store
+
+pytestmark = pytest.mark.anyio
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=2)
+
+
+async def test_a_second_use_is_seen(store: Store) -> None:
+    replay = Replay(store, CUSTODIAN)
+    assert not await replay.seen("dpop", "k.1", soon())
+    assert await replay.seen("dpop", "k.1", soon())
+    assert not await replay.seen("dpop", "k.2", soon())
+    assert not await replay.seen("nonce", "k.1", soon())
+    assert not await Replay(store, ORGANISATION).seen("dpop", "k.1", soon())
+
+
+async def test_of_many_at_once_exactly_one_is_first(store: Store) -> None:
+    replay = Replay(store, CUSTODIAN)
+    answers: list[bool] = []
+
+    async def use() -> None:
+        answers.append(await replay.seen("dpop", "k.1", soon()))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(use)
+    assert answers.count(False) == 1
+
+
+async def test_a_use_outlives_the_process(tmp_path: Path) -> None:
+    path = str(tmp_path / "mdg.db")
+    async with Store.open(path) as store:
+        assert not await Replay(store, CUSTODIAN).seen("nonce", "k.1", soon())
+    async with Store.open(path) as store:
+        assert await Replay(store, CUSTODIAN).seen("nonce", "k.1", soon())
+
+
+async def test_work_that_fails_leaves_the_nonce_unused(store: Store) -> None:
+    replay = Replay(store, CUSTODIAN)
+    with pytest.raises(Unavailable):
+        async with replay.once("nonce", "k.1", soon()):
+            raise Unavailable(reason="audit")
+    async with replay.once("nonce", "k.1", soon()):
+        pass
+    with pytest.raises(Conflict):
+        async with replay.once("nonce", "k.1", soon()):
+            pytest.fail("a used nonce must not start work")
+
+
+async def test_the_same_nonce_twice_at_once_conflicts(store: Store) -> None:
+    replay = Replay(store, CUSTODIAN)
+    async with replay.once("nonce", "k.1", soon()):
+        with pytest.raises(Conflict):
+            async with replay.once("nonce", "k.1", soon()):
+                pytest.fail("a nonce under way must not start work")
+
+
+async def test_a_nonce_committed_by_another_process_meanwhile_conflicts(store: Store) -> None:
+    here, there = Replay(store, CUSTODIAN), Replay(store, CUSTODIAN)
+    with pytest.raises(Conflict):
+        async with here.once("nonce", "k.1", soon()):
+            assert not await there.seen("nonce", "k.1", soon())
+
+
+async def test_what_has_lapsed_is_swept(store: Store) -> None:
+    assert not await Replay(store, CUSTODIAN).seen("dpop", "k.1", datetime.now(UTC) - timedelta(seconds=1))
+    assert not await Replay(store, CUSTODIAN).seen("dpop", "k.1", soon())
+
+
+async def test_without_a_store_that_writes_there_is_no_answer(tmp_path: Path) -> None:
+    path = str(tmp_path / "mdg.db")
+    async with Store.open(path):
+        pass
+    async with Store.open(path, read_only=True) as store:
+        with pytest.raises(Unavailable):
+            await Replay(store, CUSTODIAN).seen("dpop", "k.1", soon())

@@ -1,0 +1,79 @@
+"""The audit's rows: durable when `record` returns, in order, salted, and an error when they cannot be written."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import anyio
+import pytest
+from tests.authority import CUSTODIAN, ORGANISATION
+
+from mdg.audit import Agent, Audit
+from mdg.errors import Unavailable
+from mdg.model.event import Event, Kind, Outcome
+from mdg.store import Store
+
+pytestmark = pytest.mark.anyio
+
+AGENT = Agent("mdg", "0.1", "https://mdg.example.org")
+
+
+def event(request_id: str = "req-1", kind: Kind = Kind.SEARCH) -> Event:
+    return Event(kind, Outcome.SUCCESS, request_id)
+
+
+async def test_a_record_is_in_the_file_when_it_returns(tmp_path: Path) -> None:
+    path = tmp_path / "mdg.db"
+    async with Store.open(str(path)) as store:
+        seq = await Audit(store, CUSTODIAN, AGENT).record(event())
+        other = sqlite3.connect(f"file:{path}?mode=ro", uri=True)  # as another process sees it
+        try:
+            rows = other.execute("SELECT seq, custodian, request_id, length(salt) FROM audit").fetchall()
+        finally:
+            other.close()
+    assert rows == [(seq, CUSTODIAN, "req-1", 16)]
+
+
+async def test_records_of_many_at_once_have_numbers_without_gaps_and_salts_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "mdg.db"
+    seqs: list[int] = []
+    async with Store.open(str(path)) as store:
+        audit = Audit(store, CUSTODIAN, AGENT)
+
+        async def one(number: int) -> None:
+            seqs.append(await audit.record(event(f"req-{number}")))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(40):
+                tasks.start_soon(one, number)
+        assert sorted(seqs) == list(range(1, 41))
+        assert await audit.count() == 40
+    database = sqlite3.connect(path)
+    try:
+        assert len(database.execute("SELECT DISTINCT salt FROM audit").fetchall()) == 40
+    finally:
+        database.close()
+
+
+async def test_the_records_of_a_request_come_in_order_and_only_of_this_custodian(tmp_path: Path) -> None:
+    async with Store.open(str(tmp_path / "mdg.db")) as store:
+        ours, theirs = Audit(store, CUSTODIAN, AGENT), Audit(store, ORGANISATION, AGENT)
+        for kind in (Kind.GRANT, Kind.RELEASE, Kind.RELEASE_END):
+            await ours.record(event(kind=kind))
+        await ours.record(event("req-2"))
+        await theirs.record(event())
+        found = await ours.for_request("req-1")
+        assert [resource["subtype"][0]["code"] for resource in found] == ["disclose", "110102", "110104"]  # type: ignore[index]  # JSON
+        assert await ours.for_request("unknown") == []
+        assert (await ours.count(), await theirs.count()) == (4, 1)
+
+
+async def test_without_a_database_that_writes_there_is_no_record(tmp_path: Path) -> None:
+    path = str(tmp_path / "mdg.db")
+    async with Store.open(path):
+        pass
+    async with Store.open(path, read_only=True) as store:
+        with pytest.raises(Unavailable) as error:
+            await Audit(store, CUSTODIAN, AGENT).record(event())
+    assert error.value.reason == "audit"
