@@ -17,7 +17,7 @@ import anyio
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from mdg.access.jwt import SIGNATURES, Malformed, strict_object
+from mdg.access.jwt import SIGNATURES, Malformed, decode, strict_object
 from mdg.errors import MdgError, Misuse, Unavailable
 from mdg.model.identity import HpiO
 
@@ -138,10 +138,11 @@ def public_key(jwk: Mapping[str, object], algorithm: str) -> PublicKey | None:
             return ECKey.import_key({name: members[name] for name in ("kty", "crv", "x", "y")})
         if jwk.get("kty") != "RSA":
             return None
-        key = RSAKey.import_key({name: members[name] for name in ("kty", "n", "e")})
-        numbers = key.public_key.public_numbers()
-        return key if numbers.n.bit_length() >= 2048 and numbers.e >= 3 else None
-    except (JoseError, ValueError, TypeError, KeyError):
+        modulus, exponent = (int.from_bytes(decode(members[name])) for name in ("n", "e"))
+        if modulus.bit_length() < 2048 or exponent < 3:
+            return None
+        return RSAKey.import_key({name: members[name] for name in ("kty", "n", "e")})
+    except (JoseError, Malformed, ValueError, TypeError, KeyError):
         return None
 
 
