@@ -6,11 +6,11 @@ of `identity.csv` belong to no study and are replaced as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import Column, Index, Table, Text, delete, insert
+from sqlalchemy import Column, Index, Table, Text, and_, delete, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.model.identity import HpiO, Ihi, LocalId
@@ -18,7 +18,9 @@ from mdg.store.schema import custodian as custodian_column
 from mdg.store.schema import metadata
 
 CSV = "identity.csv"
+"""The origin of what the operator has confirmed."""
 JMIX = "jmix"
+"""The source of what the metadata of an envelope said."""
 
 identities = Table(
     "identities",
@@ -29,13 +31,13 @@ identities = Table(
     Column("issuer", Text, primary_key=True),
     Column("patient", Text, primary_key=True),
     Column("ihi", Text, primary_key=True),
-    Column("source", Text),
+    Column("source", Text, primary_key=True),
     Column("verified", Text),
     Index(None, "custodian", "ihi"),
     Index(None, "custodian", "issuer", "patient"),
 )
-"""`origin` is `identity.csv`, `dicom-1` to `dicom-5` (the spelling) or `jmix`; `study` is empty for `identity.csv`.
-`source` and `verified` (`YYYY-MM-DD`) are who confirmed a row of `identity.csv`, and when."""
+"""`origin` is `identity.csv` or the name of the image source whose `study` made the claim. `source` is who says so: the
+column of identity.csv, `dicom-1` to `dicom-5` (the spelling of fhir-au 1.5), or `jmix`. `verified` is `YYYY-MM-DD`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +46,31 @@ class Claim:
 
     local: LocalId
     ihi: Ihi
-    origin: str
-    source: str | None = None
+    source: str
     verified: date | None = None
 
 
-async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Sequence[Claim]) -> None:
-    """All rows of `identity.csv` become `claims`."""
-    await _replace(connection, custodian, "", claims)
+async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iterable[Claim]) -> None:
+    """All rows of `identity.csv` become `claims`, in the caller's transaction."""
+    await _replace(connection, custodian, CSV, "", claims)
 
 
-async def replace_study(connection: AsyncConnection, custodian: HpiO, study: str, claims: Iterable[Claim]) -> None:
-    """All rows that the study with the UID `study` brought become `claims`."""
-    await _replace(connection, custodian, study, claims)
+async def replace_study(
+    connection: AsyncConnection, custodian: HpiO, origin: str, study: str, claims: Iterable[Claim]
+) -> None:
+    """All rows that the study with the UID `study` of the image source `origin` brought become `claims`."""
+    await _replace(connection, custodian, origin, study, claims)
 
 
-async def _replace(connection: AsyncConnection, custodian: HpiO, study: str, claims: Iterable[Claim]) -> None:
-    await connection.execute(delete(identities).where(identities.c.custodian == custodian, identities.c.study == study))
+async def _replace(
+    connection: AsyncConnection, custodian: HpiO, origin: str, study: str, claims: Iterable[Claim]
+) -> None:
+    before = and_(identities.c.custodian == custodian, identities.c.origin == origin, identities.c.study == study)
+    await connection.execute(delete(identities).where(before))
     rows = [
         {
             "custodian": custodian,
-            "origin": claim.origin,
+            "origin": origin,
             "study": study,
             "issuer": claim.local.issuer,
             "patient": claim.local.value,

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from mdg.errors import InputOutput, Refused
-from mdg.identity.enrichment import CSV, Claim
+from mdg.identity.enrichment import Claim
 from mdg.model.identity import Ihi, LocalId
 
 COLUMNS = ["PatientID", "issuer", "IHI", "source", "date"]
@@ -88,4 +88,4 @@ def _claim(fields: list[str]) -> Claim:
         raise ValueError("date must be YYYY-MM-DD") from None
     if verified > (datetime.now(UTC) + timedelta(hours=14)).date():  # a date of the easternmost zone, at the latest
         raise ValueError("date lies in the future")
-    return Claim(LocalId(value, issuer), Ihi.parse(ihi), CSV, source, verified)
+    return Claim(LocalId(value, issuer), Ihi.parse(ihi), source, verified)

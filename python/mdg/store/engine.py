@@ -88,10 +88,16 @@ class Store:
                 async with aclosing(writer), _engine(path, "ro") as readers:
                     await _ready(path, writer, check=unclean)
                     send, receive = anyio.create_memory_object_stream[_Job](WAITING)
+                    failure: Exception | None = None
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(_write, writer, receive)
                         async with send:
-                            yield cls(readers, send)
+                            try:
+                                yield cls(readers, send)
+                            except Exception as error:  # would leave the task group wrapped in an ExceptionGroup
+                                failure = error
+                    if failure is not None:
+                        raise failure
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Runs `work` on the one writing connection and returns its value once the COMMIT is durable.

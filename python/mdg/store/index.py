@@ -7,11 +7,32 @@ that must be read again. `unsettled` names the studies whose rows are newer than
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, LargeBinary, Table, Text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+    and_,
+    delete,
+    func,
+    insert,
+    select,
+    union,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mdg.store.schema import Document, Number, custodian, metadata
+from mdg.model.identity import HpiO
+from mdg.model.imaging import StudyKey
+from mdg.store.schema import Document, Number, custodian, metadata, microseconds
 
 MIXED_PATIENTS = "mixed-patients"
 DUPLICATE_INSTANCE = "duplicate-instance"
@@ -130,3 +151,124 @@ unsettled = Table(
     Column("study", Text, primary_key=True),
     Column("touched", Number, nullable=False),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One custodian's part of one source: what the functions below read and change."""
+
+    custodian: HpiO
+    source: str
+
+    def of(self, table: Table) -> ColumnElement[bool]:
+        """The condition that a row of `table` belongs to this part."""
+        return and_(table.c.custodian == self.custodian, table.c.source == self.source)
+
+    @property
+    def row(self) -> dict[str, object]:
+        """The columns that every row of this part has."""
+        return {"custodian": self.custodian, "source": self.source}
+
+
+async def known(connection: AsyncConnection, part: Part, folder: str) -> dict[str, tuple[int, int]]:
+    """Name to (size, mtime_ns) of every file of `folder` that was read, served or not."""
+    found: dict[str, tuple[int, int]] = {}
+    for table in (instances, problems):
+        statement = select(table.c.name, table.c.size, table.c.mtime_ns).where(part.of(table), table.c.folder == folder)
+        found |= {row.name: (row.size, row.mtime_ns) for row in await connection.execute(statement)}
+    return found
+
+
+async def folders(connection: AsyncConnection, part: Part) -> list[str]:
+    """Every folder that has a row, sorted."""
+    each = (select(table.c.folder).where(part.of(table)) for table in (instances, problems))
+    return sorted((await connection.execute(union(*each))).scalars())
+
+
+async def keep(
+    connection: AsyncConnection, part: Part, found: Sequence[dict[str, Any]], bad: Sequence[dict[str, Any]]
+) -> None:
+    """Files that were read become rows of `instances` and `problems` in place of what was known of them."""
+    names: dict[str, list[str]] = {}
+    for row in (*found, *bad):
+        names.setdefault(row["folder"], []).append(row["name"])
+    for folder, members in names.items():
+        await forget(connection, part, folder, members)
+    for table, rows in ((instances, found), (problems, bad)):
+        if rows:
+            await connection.execute(insert(table), [part.row | row for row in rows])
+    await _touch(connection, part, {row["study"] for row in found})
+
+
+async def forget(
+    connection: AsyncConnection, part: Part, folder: str | None = None, names: Sequence[str] | None = None
+) -> None:
+    """Removes what is known of these files of `folder`, of all its files, or of every file; their studies must settle
+    again. Versions go on counting."""
+    for some in _some(names) if names is not None else [None]:
+        for table in (instances, problems):
+            chosen = [part.of(table)]
+            if folder is not None:
+                chosen.append(table.c.folder == folder)
+            if some is not None:
+                chosen.append(table.c.name.in_(some))
+            if table is instances:
+                uids = await connection.execute(select(instances.c.study).distinct().where(*chosen))
+                await _touch(connection, part, uids.scalars().all())
+            await connection.execute(delete(table).where(*chosen))
+
+
+async def replace_study(connection: AsyncConnection, part: Part, uid: str, found: Sequence[dict[str, Any]]) -> None:
+    """The files of one study become `found`, wherever they were before."""
+    await connection.execute(delete(instances).where(part.of(instances), instances.c.study == uid))
+    await keep(connection, part, found, [])
+
+
+async def current(connection: AsyncConnection, part: Part, uid: str) -> StudyKey:
+    """The key of the present version of a settled study."""
+    version = select(studies.c.version).where(part.of(studies), studies.c.uid == uid)
+    return StudyKey(part.custodian, uid, (await connection.execute(version)).scalar_one())
+
+
+async def waiting(connection: AsyncConnection, part: Part, before: datetime) -> list[str]:
+    """StudyInstanceUIDs of the studies that must settle and have not been touched since `before`."""
+    statement = (
+        select(unsettled.c.study)
+        .where(part.of(unsettled), unsettled.c.touched <= microseconds(before))
+        .order_by(unsettled.c.study)
+    )
+    return list((await connection.execute(statement)).scalars())
+
+
+async def totals(connection: AsyncConnection, part: Part) -> tuple[int, int, int]:
+    """(studies, instances, bytes) that can be served."""
+    statement = select(func.count(), func.sum(studies.c.instances), func.sum(studies.c.bytes)).where(
+        part.of(studies), studies.c.instances > 0
+    )
+    row = (await connection.execute(statement)).one()
+    return row[0], row[1] or 0, row[2] or 0
+
+
+async def count_problems(connection: AsyncConnection, part: Part) -> int:
+    """How many files and folders are not served."""
+    return (await connection.execute(select(func.count()).select_from(problems).where(part.of(problems)))).scalar_one()
+
+
+async def file_problems(connection: AsyncConnection, custodian: HpiO) -> list[IndexProblem]:
+    """Every file that is not served, sorted by its path."""
+    statement = select(problems).where(problems.c.custodian == custodian).order_by(problems.c.folder, problems.c.name)
+    rows = await connection.execute(statement)
+    return [IndexProblem(row.code, str(PurePath(row.folder, row.name)), row.message) for row in rows]
+
+
+async def _touch(connection: AsyncConnection, part: Part, uids: Iterable[str]) -> None:
+    """Names studies whose rows have changed."""
+    touched = microseconds(datetime.now(UTC))
+    for some in _some(sorted(uids)):
+        await connection.execute(delete(unsettled).where(part.of(unsettled), unsettled.c.study.in_(some)))
+        await connection.execute(insert(unsettled), [part.row | {"study": uid, "touched": touched} for uid in some])
+
+
+def _some(values: Sequence[str]) -> list[Sequence[str]]:
+    """Slices that fit the bound variables of one statement."""
+    return [values[start : start + 500] for start in range(0, len(values), 500)]

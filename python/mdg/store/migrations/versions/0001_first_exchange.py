@@ -165,7 +165,7 @@ def _identity() -> None:
         sa.Column("issuer", sa.Text, primary_key=True),
         sa.Column("patient", sa.Text, primary_key=True),
         sa.Column("ihi", sa.Text, primary_key=True),
-        sa.Column("source", sa.Text),
+        sa.Column("source", sa.Text, primary_key=True),
         sa.Column("verified", sa.Text),
     )
     op.create_index("ix_identities_custodian_ihi", "identities", ["custodian", "ihi"])

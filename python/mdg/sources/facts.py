@@ -1,0 +1,156 @@
+"""From header values to the facts of a study, its series and its patient (fhir-au 2.1).
+
+`facts` picks what is kept of one instance; the other functions read kept values when a study settles. A value that
+cannot be understood becomes None or the stated default, never half a value: DICOM in the field has negative series
+numbers, the date `00000000`, control characters in names and no modality at all.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+from mdg._core import Header
+from mdg.errors import Refused
+from mdg.model.identity import Ihi, LocalId
+
+Facts = Mapping[str, object]
+"""What is kept of one instance: attribute keyword to text as in the file, and `ihis` as a list of [IHI, form]."""
+
+KEPT = (
+    *("StudyDate", "StudyTime", "TimezoneOffsetFromUTC", "StudyDescription"),
+    *("AccessionNumber", "IssuerOfAccessionNumber"),
+    *("Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined", "Laterality"),
+    *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+)
+LONGEST = 1024
+"""Characters of a description that are kept; PS3.5 6.2 allows 64 in LO and 10,240 in LT."""
+
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_DATE = re.compile(r"([0-9]{4})[.]?([0-9]{2})[.]?([0-9]{2})")
+_TIME = re.compile(r"([0-9]{2}):?(?:([0-9]{2}):?(?:([0-9]{2})(?:\.[0-9]{0,6})?)?)?")
+_OFFSET = re.compile(r"([+-])([0-9]{2})([0-5][0-9])")
+_CODE = re.compile(r"[A-Z0-9][A-Z0-9 _]{0,15}")
+
+
+def facts(header: Header, part: str) -> tuple[str, str, str, Facts]:
+    """(StudyInstanceUID, SeriesInstanceUID, SOPInstanceUID, what is kept). `Refused` E_DICOM or E_DICOM_IDENTITY naming
+    the file `part` when it lacks what an index needs: three valid UIDs and a PatientID."""
+    uids = [
+        uid(getattr(header, keyword), keyword, part)
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    ]
+    if text(header.PatientID) is None:
+        why = "it has no PatientID, so nobody can say whose it is; set PatientID at its origin and export it again"
+        raise Refused("E_DICOM_IDENTITY", part, why)
+    kept: dict[str, object] = {
+        keyword: value for keyword in KEPT if (value := text(getattr(header, keyword))) is not None
+    }
+    if header.ihis:
+        kept["ihis"] = [list(pair) for pair in header.ihis]
+    return uids[0], uids[1], uids[2], kept
+
+
+def uid(value: str | None, keyword: str, part: str) -> str:
+    """A UID of PS3.5 9.1; `Refused` E_DICOM otherwise, because no resource and no envelope could name the object."""
+    if value is None:
+        raise Refused("E_DICOM", part, f"{keyword} is missing; export the file again from its origin")
+    if len(value) > 64 or not _UID.fullmatch(value):
+        raise Refused("E_DICOM", part, f"{keyword} is no valid UID (PS3.5 9.1); export the file again from its origin")
+    return value
+
+
+def text(value: str | None) -> str | None:
+    """Text without control characters and outer blanks, at most LONGEST characters; None when nothing is left."""
+    if value is None:
+        return None
+    clean = "".join(" " if unicodedata.category(character) == "Cc" else character for character in value[:LONGEST])
+    return clean.strip() or None
+
+
+def first(rows: Sequence[Facts], keyword: str) -> str | None:
+    """The first value that any of the instances has, in their order."""
+    return next((str(row[keyword]) for row in rows if keyword in row), None)
+
+
+def local_id(row: Facts, default_issuer: str) -> LocalId:
+    """Whose the instance is; without IssuerOfPatientID the service's own issuer counts (fhir-au 1.5)."""
+    return LocalId(str(row["PatientID"]), str(row.get("IssuerOfPatientID", default_issuer)))
+
+
+def ihis(row: Facts) -> list[tuple[Ihi, str]]:
+    """(IHI, form) of the instance; the core checked prefix and check digit when it read the file."""
+    pairs = row.get("ihis", [])
+    assert isinstance(pairs, list)  # noqa: S101 # `facts` wrote it so
+    return [(Ihi(value), form) for value, form in pairs]
+
+
+def day(value: str | None) -> date | None:
+    """A DA value, also in the old form with dots; None for `00000000` and anything else that is no day."""
+    found = _DATE.fullmatch(value or "")
+    try:
+        return date(*(int(part) for part in found.groups())) if found else None
+    except ValueError:
+        return None
+
+
+def started(rows: Sequence[Facts], zone: ZoneInfo) -> str | None:
+    """ImagingStudy.started: StudyDate and StudyTime with TimezoneOffsetFromUTC, else with the offset that `zone` had on
+    that day. A partial time counts from its beginning; without a valid time it is the date alone."""
+    on = day(first(rows, "StudyDate"))
+    at = _TIME.fullmatch(first(rows, "StudyTime") or "")
+    if on is None or at is None:
+        return on.isoformat() if on else None
+    hour, minute, second = (int(part or 0) for part in at.groups())
+    try:
+        clock = time(hour, minute, min(second, 59))  # PS3.5 allows second 60, FHIR and datetime do not
+    except ValueError:
+        return on.isoformat()
+    moment = datetime.combine(on, clock, _offset(first(rows, "TimezoneOffsetFromUTC")) or zone)
+    offset = moment.utcoffset()
+    if offset is None or offset.seconds % 60:
+        return on.isoformat()  # local mean time before standard zones: FHIR has no seconds in an offset
+    return moment.isoformat()
+
+
+def _offset(value: str | None) -> timezone | None:
+    """A TimezoneOffsetFromUTC (PS3.3 C.12.1.1.8: -1200 to +1400)."""
+    found = _OFFSET.fullmatch(value or "")
+    if found is None:
+        return None
+    offset = timedelta(hours=int(found[2]), minutes=int(found[3])) * (-1 if found[1] == "-" else 1)
+    return timezone(offset) if timedelta(hours=-12) <= offset <= timedelta(hours=14) else None
+
+
+def modality(value: str | None) -> str:
+    """A code string; `OT` (other) when the series has none that is valid."""
+    return value if value is not None and _CODE.fullmatch(value) else "OT"
+
+
+def series_number(value: str | None) -> int | None:
+    """An integer string that FHIR's unsignedInt can hold; None when negative or not a number."""
+    found = re.fullmatch(r"\+?([0-9]{1,10})", value or "")
+    number = int(found[1]) if found else None
+    return number if number is not None and number < 1 << 31 else None
+
+
+def laterality(value: str | None) -> str | None:
+    """`R`, `L` or `B`."""
+    return value if value in {"R", "L", "B"} else None
+
+
+def sex(value: str | None) -> str | None:
+    """`M`, `F` or `O`."""
+    return value if value in {"M", "F", "O"} else None
+
+
+def name(value: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """(family, given names) of the first component group of a PN that says anything (PS3.5 6.2.1)."""
+    for group in (value or "").split("="):
+        parts = [text(part) for part in group.split("^")]
+        if any(parts):
+            return parts[0], tuple(part for part in parts[1:3] if part)
+    return None, ()

@@ -1,0 +1,153 @@
+"""The half that every indexed source shares: answering from the rows that its scan has settled (`mdg.store.index`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg.errors import NotFound
+from mdg.model.identity import HpiO, LocalId
+from mdg.model.imaging import Patient, Series, StoredInstance, Study, StudyKey
+from mdg.store import Store
+from mdg.store.index import Part, instances, patients, series, studies
+from mdg.store.schema import moment
+
+
+class IndexedSource:
+    """Reads of one source's part of the index; `name` is the value of its `source` columns."""
+
+    name: str
+
+    def __init__(self, store: Store, custodian: HpiO) -> None:
+        self._store = store
+        self._custodian = custodian
+        self._part = Part(custodian, self.name)
+
+    async def find(self, patients: Sequence[LocalId]) -> Sequence[Study]:
+        """All studies of these patients whose files agree on whose they are, newest first."""
+        if not patients:
+            return []
+        pairs = [(local.issuer, local.value) for local in patients]
+        wanted = tuple_(studies.c.issuer, studies.c.patient).in_(pairs)
+        async with self._store.read() as connection:
+            return await self._studies(connection, and_(wanted, studies.c.quarantine.is_(None)))
+
+    async def patient(self, local: LocalId) -> Patient | None:
+        """What the study of this patient that settled last says of them; None when none of their studies is here."""
+        here = select(studies.c.uid).where(
+            self._mine, studies.c.issuer == patients.c.issuer, studies.c.patient == patients.c.value
+        )
+        statement = select(patients).where(
+            patients.c.custodian == self._custodian,
+            patients.c.issuer == local.issuer,
+            patients.c.value == local.value,
+            here.exists(),
+        )
+        async with self._store.read() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+        if row is None:
+            return None
+        return Patient(row.id, LocalId(row.value, row.issuer), row.family, tuple(row.given), row.birth_date, row.sex)
+
+    async def study(self, uid: str) -> Study | None:
+        """The current version; None when there is none or its files are gone."""
+        async with self._store.read() as connection:
+            return next(iter(await self._studies(connection, studies.c.uid == uid)), None)
+
+    async def study_by_id(self, logical_id: str) -> Study | None:
+        """The same by logical id."""
+        async with self._store.read() as connection:
+            return next(iter(await self._studies(connection, studies.c.id == logical_id)), None)
+
+    async def instances(self, key: StudyKey) -> Sequence[StoredInstance]:
+        """One file for each SOPInstanceUID of exactly this version."""
+        statement = (
+            select(instances)
+            .where(self._part.of(instances), instances.c.study == key.uid)
+            .order_by(instances.c.series, instances.c.uid, instances.c.folder, instances.c.name)
+        )
+        async with self._store.read() as connection:
+            study = next(iter(await self._studies(connection, studies.c.uid == key.uid)), None)
+            if study is None or study.key != key:
+                raise NotFound(reason="version")
+            rows = (await connection.execute(statement)).all()
+        files = {row.uid: _stored(row) for row in reversed(rows)}
+        return list(reversed(files.values()))
+
+    @property
+    def _mine(self) -> ColumnElement[bool]:
+        """Studies of this source that still have files."""
+        return and_(self._part.of(studies), studies.c.instances > 0)
+
+    async def _studies(self, connection: AsyncConnection, condition: ColumnElement[bool]) -> list[Study]:
+        joined = studies.join(
+            patients,
+            and_(
+                patients.c.custodian == studies.c.custodian,
+                patients.c.issuer == studies.c.issuer,
+                patients.c.value == studies.c.patient,
+            ),
+        )
+        statement = (
+            select(studies, patients.c.id.label("patient_id"))
+            .select_from(joined)
+            .where(self._mine, condition)
+            .order_by(studies.c.started.desc().nulls_last(), studies.c.uid)
+        )
+        found = (await connection.execute(statement)).all()
+        parts: dict[str, list[Series]] = {row.uid: [] for row in found}
+        if found:
+            statement = (
+                select(series)
+                .where(self._part.of(series), series.c.study.in_(list(parts)))
+                .order_by(series.c.number.nulls_last(), series.c.uid)
+            )
+            for row in await connection.execute(statement):
+                parts[row.study].append(_series(row))
+        return [self._study(row, parts[row.uid]) for row in found]
+
+    def _study(self, row: Row[Any], parts: list[Series]) -> Study:
+        return Study(
+            key=StudyKey(self._custodian, row.uid, row.version),
+            id=row.id,
+            patient=LocalId(row.patient, row.issuer),
+            patient_id=row.patient_id,
+            started=row.started,
+            description=row.description,
+            accession=row.accession,
+            accession_issuer=row.accession_issuer,
+            modalities=tuple(row.modalities),
+            series=tuple(parts),
+            instances=row.instances,
+            bytes=row.bytes,
+            updated=moment(row.updated),
+            labels=tuple(row.labels),
+        )
+
+
+def _series(row: Row[Any]) -> Series:
+    return Series(
+        uid=row.uid,
+        modality=row.modality,
+        number=row.number,
+        description=row.description,
+        body_part=row.body_part,
+        laterality=row.laterality,
+        instances=row.instances,
+    )
+
+
+def _stored(row: Row[Any]) -> StoredInstance:
+    return StoredInstance(
+        sop_instance_uid=row.uid,
+        series_uid=row.series,
+        path=str(PurePath(row.folder, row.name)),
+        size=row.size,
+        mtime_ns=row.mtime_ns,
+        sha256=row.sha256,
+        check=row.check,
+    )

@@ -1,0 +1,55 @@
+"""A batch of files becomes index rows: the core reads each file once for header facts, SHA-256 and check table; what
+it cannot read, pydicom may (`headers`). Blocks; runs in a worker thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mdg import _core
+from mdg.errors import Refused
+from mdg.sources import facts
+from mdg.sources.listing import File
+
+BATCH = 16
+"""Files of one call and one commit: with two in flight, a kill costs a scan less than 0.5 % of 10,000 files."""
+
+Rows = list[dict[str, Any]]
+
+
+def read(files: Sequence[File]) -> tuple[Rows, Rows]:
+    """(rows of `instances`, rows of `problems`), one row for each file."""
+    found: Rows = []
+    bad: Rows = []
+    nameable = [file for file in files if file.nameable]
+    indexed = dict(zip(nameable, _core.index_files([file.path for file in nameable]), strict=True))
+    for file in files:
+        try:
+            found.append(_instance(file, indexed.get(file)))
+        except Refused as error:
+            seen = {"folder": file.folder, "name": file.name, "size": file.size, "mtime_ns": file.mtime_ns}
+            bad.append(seen | {"code": error.code, "message": error.why})
+    return found, bad
+
+
+def _instance(file: File, read: _core.Indexed | None) -> dict[str, Any]:
+    """The row of a file that can be served; `Refused` says why it cannot and what to do."""
+    if read is None:
+        raise Refused("E_DICOM", file.path, "its name is not UTF-8; rename it")
+    header = read.header
+    if header is None or read.digest is None:
+        code, why = read.problem or ("E_DICOM", "it cannot be read")
+        raise Refused(code, file.path, why)
+    study, series, uid, kept = facts.facts(header, file.path)
+    return {
+        "folder": file.folder,
+        "name": file.name,
+        "size": read.digest.size,
+        "mtime_ns": read.mtime_ns,
+        "sha256": read.digest.sha256,
+        "check": read.digest.check,
+        "study": study,
+        "series": series,
+        "uid": uid,
+        "facts": kept,
+    }

@@ -1,0 +1,151 @@
+"""Studies that arrived in envelopes: opened, verified, and kept under one folder of this gateway.
+
+An opened envelope becomes visible by one rename into `<root>/<StudyInstanceUID>/`, then its rows are committed; what it
+replaces is removed after that. A crash between leaves a whole folder without rows, which the next start removes: it
+was never acknowledged (security-tests 6).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Collection, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import orjson
+from anyio import CancelScope, to_thread
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg.errors import InputOutput, Refused
+from mdg.model.identity import IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, HpiO, Ihi
+from mdg.model.imaging import StudyKey
+from mdg.sources import listing, reading
+from mdg.sources.indexed import IndexedSource
+from mdg.sources.settle import Terms, settle
+from mdg.store import Store, index
+
+if TYPE_CHECKING:
+    from mdg.envelope import Report
+
+METADATA_LARGEST = 1024 * 1024
+"""Bytes of metadata.json (security-tests 2, JSON bodies)."""
+
+
+class ReceivedSource(IndexedSource):
+    """What other gateways sent to this one, under `root`."""
+
+    name = "received"
+
+    def __init__(self, store: Store, custodian: HpiO, root: Path, *, default_issuer: str, time_zone: ZoneInfo) -> None:
+        super().__init__(store, custodian)
+        self._root = root.resolve()
+        self._terms = Terms(default_issuer, time_zone)
+
+    async def add(self, folder: Path, report: Report) -> StudyKey:
+        """Takes over the opened and verified envelope at `folder`, which must lie on the same file system; the key of
+        the version that it makes. An earlier arrival of the same study is replaced.
+
+        `Refused`: its files are not one whole study. `InputOutput`, `Unavailable`: it cannot be kept. After an error
+        nothing of it is left, in the index or on the disk.
+        """
+        place: Path | None = None
+        try:
+            rows = await to_thread.run_sync(_read, folder, report.instances)
+            ihis = await to_thread.run_sync(_ihis, folder)
+            uid = rows[0]["study"]
+            place = self._root / uid / secrets.token_hex(8)
+            await to_thread.run_sync(_move, folder, place)
+            for row in rows:
+                row["folder"] = str(place / Path(row["folder"]).relative_to(folder))
+            key = await self._store.write(partial(self._replace, uid=uid, rows=rows, ihis=ihis))
+        except BaseException:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(_remove, [folder] if place is None else [folder, place])
+            raise
+        await to_thread.run_sync(_remove_unknown, place.parent, {place})
+        return key
+
+    async def sweep(self) -> None:
+        """Removes what a crash left under `root` without rows; called once, before anything is added."""
+        async with self._store.read() as connection:
+            kept = {Path(folder).parent for folder in await index.folders(connection, self._part)}
+        for study in await to_thread.run_sync(_inside, self._root):
+            await to_thread.run_sync(_remove_unknown, study, kept)
+
+    async def _replace(
+        self, connection: AsyncConnection, uid: str, rows: reading.Rows, ihis: frozenset[Ihi]
+    ) -> StudyKey:
+        await index.replace_study(connection, self._part, uid, rows)
+        changed = await settle(connection, self._part, uid, self._terms, ihis)
+        return changed or await index.current(connection, self._part, uid)
+
+
+def _read(folder: Path, instances: int) -> reading.Rows:
+    """The rows of `instances` for every DICOM file of an opened envelope."""
+    files = listing.read(str(folder / "dicom")).files
+    rows: reading.Rows = []
+    for start in range(0, len(files), reading.BATCH):
+        found, bad = reading.read(files[start : start + reading.BATCH])
+        if bad:
+            raise Refused(bad[0]["code"], f"dicom/{bad[0]['name']}", bad[0]["message"])
+        rows += found
+    if not rows or len(rows) != instances:
+        raise Refused("E_INCOMPLETE", "dicom", f"{len(rows)} instances on the disk, {instances} in the envelope")
+    other = next((row for row in rows if row["study"] != rows[0]["study"]), None)
+    if other is not None:
+        raise Refused("E_DICOM_IDENTITY", f"dicom/{other['name']}", "it belongs to another study than the first file")
+    return rows
+
+
+def _ihis(folder: Path) -> frozenset[Ihi]:
+    """The IHIs among the patient's identifiers of metadata.json, in either spelling of their system (fhir-au 1.4)."""
+    path = folder / "metadata.json"
+    try:
+        with path.open("rb") as file:
+            metadata = orjson.loads(file.read(METADATA_LARGEST + 1))
+        identifiers = metadata["patient"].get("identifiers", [])
+        named = [one["value"] for one in identifiers if one.get("system") in {IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS}]
+        return frozenset(Ihi.parse(value) for value in named)
+    except OSError as error:
+        raise InputOutput(str(path), error.strerror or type(error).__name__) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused("E_SCHEMA", "metadata.json", "the patient's identifiers cannot be read") from error
+
+
+def _move(folder: Path, place: Path) -> None:
+    """Renames `folder` to `place`, durably."""
+    try:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.rename(place)
+        for changed in (place.parent, place.parent.parent, folder.parent):
+            _sync(changed)
+    except OSError as error:
+        raise InputOutput(str(place), f"{error.strerror}; received studies need a writable folder") from error
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _inside(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_unknown(study: Path, kept: Collection[Path]) -> None:
+    """Removes every arrival of one study but those `kept`, and the study's folder when none is left."""
+    _remove(place for place in _inside(study) if place not in kept)
+    if not _inside(study):
+        study.rmdir()

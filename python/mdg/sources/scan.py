@@ -1,0 +1,179 @@
+"""One pass over folders: list, compare with the index, read what is new or changed, forget what is gone.
+
+Listing goes ahead by one batch; two batches are read or committed at the same time. A folder that cannot be listed is
+a problem, and what is known of it is kept: a disk that is not mounted must not look like a hospital that deleted its
+archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+from anyio import CapacityLimiter, to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from mdg.errors import MdgError
+from mdg.sources import listing, reading
+from mdg.sources.listing import File
+from mdg.store import Store, index
+
+BATCH_BYTES = 64 * 1024 * 1024
+"""Bytes after which a batch is full."""
+IN_FLIGHT = 2
+"""Batches that are read or committed at the same time."""
+UNAVAILABLE = "E_FS_UNAVAILABLE"
+
+Progress = Callable[[int, int], None]
+"""Called with (files read, bytes read) so far."""
+
+
+@dataclass(slots=True)
+class ScanReport:
+    """What a scan did, in files: `seen`, `read` now, `unchanged`, `removed` since the last one, and `problems` that
+    are not served; `bytes_read`; versions that `settled`; and what the source can serve after it."""
+
+    seen: int = 0
+    read: int = 0
+    bytes_read: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    problems: int = 0
+    settled: int = 0
+    studies: int = 0
+    instances: int = 0
+    bytes: int = 0
+
+
+class Scan:
+    """One pass. `roots` are the folders of the source; `between` runs after each folder."""
+
+    def __init__(
+        self,
+        store: Store,
+        part: index.Part,
+        roots: Sequence[str],
+        report: ScanReport,
+        *,
+        between: Callable[[], Awaitable[None]],
+        progress: Progress | None,
+    ) -> None:
+        self._store = store
+        self._part = part
+        self._roots = frozenset(roots)
+        self._report = report
+        self._between = between
+        self._progress = progress
+        self._batch: list[File] = []
+        self._seen: set[str] = set()
+        self._kept: list[str] = []
+        self._threads = CapacityLimiter(IN_FLIGHT)
+        self._send, self._receive = anyio.create_memory_object_stream[list[File]](0)
+
+    async def run(self, places: Iterable[tuple[str, bool]], *, whole: bool) -> None:
+        """Visits each (folder, whether also all below it); with `whole` forgets every folder that was not seen.
+        `Unavailable` when the store does not keep what was found."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(IN_FLIGHT):
+                    tasks.start_soon(self._read_batches, self._receive.clone())
+                self._receive.close()
+                async with self._send:
+                    for folder, deep in places:
+                        await self._visit(folder, deep)
+                    await self._flush()
+        except ExceptionGroup as group:
+            raise (group.subgroup(MdgError) or group).exceptions[0] from group
+        if whole:
+            await self._forget_unseen()
+
+    async def _visit(self, folder: str, deep: bool) -> None:
+        stack = [folder]
+        while stack:
+            here = stack.pop()
+            if here in self._seen:
+                continue  # one folder of the settings lies in another
+            found = await to_thread.run_sync(listing.read, here)
+            async with self._store.read() as connection:
+                known = await index.known(connection, self._part, here)
+            why = await self._obstacle(here, found)
+            if why is not None:
+                await self._keep_below(here, why)
+            elif found.missing:
+                await self._forget(folder for folder in await self._indexed() if _lies_in(folder, here))
+            else:
+                self._seen.add(here)
+                await self._compare(here, found.files, known)
+                if deep:
+                    stack.extend(reversed(found.folders))
+            await self._between()
+
+    async def _obstacle(self, here: str, found: listing.Listing) -> str | None:
+        """Why nothing can be concluded from the listing of a folder."""
+        if found.obstacle is not None:
+            return f"the folder cannot be listed ({found.obstacle}): give the gateway the right to read it"
+        if here not in self._roots:
+            return None
+        if found.missing:
+            return "the folder is not there: mount it, or take it out of the settings"
+        empty = not found.files and not found.folders
+        if empty and any(_lies_in(folder, here) for folder in await self._indexed()):
+            return "the folder is empty, but files of it are indexed: mount it, or index it with --rebuild"
+        return None
+
+    async def _keep_below(self, here: str, why: str) -> None:
+        self._kept.append(here)
+        problem = {"folder": here, "name": "", "size": 0, "mtime_ns": 0, "code": UNAVAILABLE, "message": why}
+        await self._store.write(partial(index.keep, part=self._part, found=[], bad=[problem]))
+
+    async def _compare(self, here: str, files: Sequence[File], known: dict[str, tuple[int, int]]) -> None:
+        gone = sorted(known.keys() - {file.name for file in files})
+        if gone:
+            await self._store.write(partial(index.forget, part=self._part, folder=here, names=gone))
+            self._report.removed += len(gone) - ("" in gone)
+        for file in files:
+            self._report.seen += 1
+            if known.get(file.name) == (file.size, file.mtime_ns):
+                self._report.unchanged += 1
+                continue
+            self._batch.append(file)
+            if len(self._batch) == reading.BATCH or sum(file.size for file in self._batch) >= BATCH_BYTES:
+                await self._flush()
+
+    async def _flush(self) -> None:
+        if self._batch:
+            await self._send.send(self._batch)
+            self._batch = []
+
+    async def _read_batches(self, batches: MemoryObjectReceiveStream[list[File]]) -> None:
+        async with batches:
+            async for batch in batches:
+                found, bad = await to_thread.run_sync(reading.read, batch, limiter=self._threads)
+                await self._store.write(partial(index.keep, part=self._part, found=found, bad=bad))
+                self._report.read += len(batch)
+                self._report.bytes_read += sum(row["size"] for row in (*found, *bad))
+                if self._progress is not None:
+                    self._progress(self._report.read, self._report.bytes_read)
+
+    async def _forget_unseen(self) -> None:
+        await self._forget(
+            folder
+            for folder in await self._indexed()
+            if folder not in self._seen and not any(_lies_in(folder, kept) for kept in self._kept)
+        )
+
+    async def _indexed(self) -> list[str]:
+        async with self._store.read() as connection:
+            return await index.folders(connection, self._part)
+
+    async def _forget(self, folders: Iterable[str]) -> None:
+        for folder in folders:
+            async with self._store.read() as connection:
+                self._report.removed += len((await index.known(connection, self._part, folder)).keys() - {""})
+            await self._store.write(partial(index.forget, part=self._part, folder=folder))
+
+
+def _lies_in(folder: str, above: str) -> bool:
+    return folder == above or folder.startswith(above.rstrip("/") + "/")

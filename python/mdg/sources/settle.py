@@ -1,0 +1,162 @@
+"""A study settles: what its files say becomes its study, series and patient rows, its identity claims, and, when its
+content changed, a new version with an event and an outbox row, all in one transaction (architecture "Registration").
+
+Rows are a function of the indexed files alone, whatever the order in which they were read, so a scan that was killed
+and resumed ends like one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Row, and_, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg.identity.enrichment import JMIX, Claim, replace_study
+from mdg.model.identity import HpiO, Ihi, LocalId
+from mdg.model.imaging import StudyKey
+from mdg.sources import facts
+from mdg.store import outbox
+from mdg.store.index import DUPLICATE_INSTANCE, MIXED_PATIENTS, Part, instances, patients, series, studies, unsettled
+from mdg.store.schema import microseconds
+
+SETTLED = "study-settled"
+"""The kind of the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a service decides about facts that files leave open: who issued an unnamed PatientID, and in which zone its
+    times are."""
+
+    default_issuer: str
+    time_zone: ZoneInfo
+
+
+async def settle(
+    connection: AsyncConnection, part: Part, study: str, terms: Terms, envelope_ihis: Collection[Ihi] = ()
+) -> StudyKey | None:
+    """Settles one study of `part` in the caller's transaction; its key when its content changed, else None.
+    `envelope_ihis` are what the metadata of the envelope named, for a study that arrived in one."""
+    await connection.execute(delete(unsettled).where(part.of(unsettled), unsettled.c.study == study))
+    statement = (
+        select(instances)
+        .where(part.of(instances), instances.c.study == study)
+        .order_by(instances.c.folder, instances.c.name)
+    )
+    files = (await connection.execute(statement)).all()
+    one = and_(part.of(studies), studies.c.uid == study)
+    before = (await connection.execute(select(studies).where(one))).one_or_none()
+    if not files and before is None:
+        return None
+    values, claims = _facts(files, terms, envelope_ihis) if files else (_EMPTY, [])
+    changed = before is None or before.content != values["content"]
+    if changed:
+        values["version"] = before.version + 1 if before else 1
+        values["updated"] = microseconds(datetime.now(UTC))
+    if files:
+        owner = LocalId(values["patient"], values["issuer"])
+        await _keep_patient(connection, part.custodian, owner, [row.facts for row in files])
+    if before is None:
+        key = part.row | {"uid": study, "id": secrets.token_hex(16), "labels": ["N"]}
+        await connection.execute(insert(studies).values(key | values))
+    else:
+        await connection.execute(update(studies).where(one).values(values))
+    await connection.execute(delete(series).where(part.of(series), series.c.study == study))
+    if files:
+        await connection.execute(insert(series), [part.row | {"study": study} | values for values in _series(files)])
+    await replace_study(connection, part.custodian, part.source, study, claims)
+    if not changed:
+        return None
+    settled = StudyKey(part.custodian, study, values["version"])
+    await outbox.append(connection, SETTLED, settled, [outbox.REGISTRY])
+    return settled
+
+
+def _content(files: Sequence[Row[Any]]) -> bytes:
+    """SHA-256 over what the version consists of: every object with its series and its digest."""
+    digest = hashlib.sha256()
+    for line in sorted({f"{row.series} {row.uid} {row.sha256.hex()}\n" for row in files}):
+        digest.update(line.encode())
+    return digest.digest()
+
+
+_EMPTY: dict[str, Any] = {"instances": 0, "bytes": 0, "content": _content(()), "quarantine": None}
+
+
+def _facts(
+    files: Sequence[Row[Any]], terms: Terms, envelope_ihis: Collection[Ihi]
+) -> tuple[dict[str, Any], list[Claim]]:
+    """(values of the study row, what the files say about the patient's IHI). Mixed patients prove nothing about any."""
+    rows: list[facts.Facts] = [row.facts for row in files]
+    people = {facts.local_id(row, terms.default_issuer) for row in rows}
+    owner = facts.local_id(rows[0], terms.default_issuer)
+    objects = {row.uid: row for row in reversed(files)}
+    quarantine = None
+    if len(people) > 1:
+        quarantine = MIXED_PATIENTS
+    elif any(objects[row.uid].sha256 != row.sha256 for row in files):
+        quarantine = DUPLICATE_INSTANCE
+    said = {(ihi, f"dicom-{form}") for row in rows for ihi, form in facts.ihis(row)}
+    said |= {(ihi, JMIX) for ihi in envelope_ihis}
+    claims = [Claim(owner, ihi, by) for ihi, by in sorted(said)] if len(people) == 1 else []
+    values = {
+        "issuer": owner.issuer,
+        "patient": owner.value,
+        "started": facts.started(rows, terms.time_zone),
+        "description": facts.first(rows, "StudyDescription"),
+        "accession": facts.first(rows, "AccessionNumber"),
+        "accession_issuer": facts.first(rows, "IssuerOfAccessionNumber"),
+        "modalities": sorted({values["modality"] for values in _series(files)}),
+        "instances": len(objects),
+        "bytes": sum(row.size for row in objects.values()),
+        "quarantine": quarantine,
+        "content": _content(files),
+    }
+    return values, claims
+
+
+def _series(files: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    """The values of each series row."""
+    parts: dict[str, list[Row[Any]]] = {}
+    for row in files:
+        parts.setdefault(row.series, []).append(row)
+    found = []
+    for uid, members in parts.items():
+        rows = [row.facts for row in members]
+        found.append(
+            {
+                "uid": uid,
+                "modality": facts.modality(facts.first(rows, "Modality")),
+                "number": facts.series_number(facts.first(rows, "SeriesNumber")),
+                "description": facts.first(rows, "SeriesDescription"),
+                "body_part": facts.first(rows, "BodyPartExamined"),
+                "laterality": facts.laterality(facts.first(rows, "Laterality")),
+                "instances": len({row.uid for row in members}),
+            }
+        )
+    return found
+
+
+async def _keep_patient(
+    connection: AsyncConnection, custodian: HpiO, local: LocalId, rows: Sequence[facts.Facts]
+) -> None:
+    """The patient row: a new random id at first sight, then the demographics of the study that settled last."""
+    family, given = facts.name(facts.first(rows, "PatientName"))
+    born = facts.day(facts.first(rows, "PatientBirthDate"))
+    values = {
+        "family": family,
+        "given": list(given),
+        "birth_date": born.isoformat() if born else None,
+        "sex": facts.sex(facts.first(rows, "PatientSex")),
+    }
+    who = {"custodian": custodian, "issuer": local.issuer, "value": local.value}
+    one = and_(*(patients.c[name] == value for name, value in who.items()))
+    if not (await connection.execute(update(patients).where(one).values(values))).rowcount:
+        await connection.execute(insert(patients).values(who | {"id": secrets.token_hex(16)} | values))

@@ -1,0 +1,32 @@
+"""What every source of images answers. Whatever else a kind of source can do is a protocol of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mdg.model.identity import LocalId
+from mdg.model.imaging import Patient, StoredInstance, Study, StudyKey
+
+
+class Source(Protocol):
+    """Studies of local patients. Every method raises `Unavailable` when the source does not answer."""
+
+    name: str
+
+    async def find(self, patients: Sequence[LocalId]) -> Sequence[Study]:
+        """All studies of these patients that are fit to be shown, newest first."""
+
+    async def patient(self, local: LocalId) -> Patient | None:
+        """The demographics of a patient who has a study here."""
+
+    async def study(self, uid: str) -> Study | None:
+        """The current version of the study with this StudyInstanceUID; None when it is not here. The caller asks
+        `Identities.quarantined` before it shows anything."""
+
+    async def study_by_id(self, logical_id: str) -> Study | None:
+        """The same by the logical id of the ImagingStudy resource."""
+
+    async def instances(self, key: StudyKey) -> Sequence[StoredInstance]:
+        """The files of exactly this version, by SeriesInstanceUID and SOPInstanceUID. `NotFound`, reason `version`,
+        when the study has moved on."""

@@ -1,0 +1,253 @@
+"""A folder referenced in place: what a scan finds, leaves alone, notices and refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mdg.errors import NotFound
+from mdg.identity import Identities
+from mdg.model.identity import HpiO, Ihi, LocalId
+from mdg.model.imaging import StudyKey
+from mdg.sources import FolderSource
+from mdg.store import Store, index, outbox
+
+pytestmark = pytest.mark.anyio
+Write = Callable[..., Path]
+CUSTODIAN = HpiO("8003621566684455")
+P1 = LocalId("P1", "RMH")
+
+
+async def complaints(store: Store) -> dict[str, str]:
+    """Name of each file that is not served, and its code."""
+    async with store.read() as connection:
+        return {Path(one.where).name: one.code for one in await index.file_problems(connection, CUSTODIAN)}
+
+
+async def test_a_study_is_found_with_its_facts(source: FolderSource, images: Path, write: Write) -> None:
+    paths = [write(images / f"{number}.dcm", number=number) for number in (1, 2)]
+    write(images / "other" / "3.dcm", series="1.2.3.2", number=3, Modality=None, SeriesNumber="-7")
+    report = await source.scan()
+    assert (report.seen, report.read, report.studies, report.instances, report.settled) == (3, 3, 1, 3, 1)
+    (study,) = await source.find([P1])
+    assert study.key == StudyKey(CUSTODIAN, "1.2.3", 1)
+    assert (study.started, study.description, study.accession) == ("2024-01-15T09:30:00+11:00", "Head", "A1")
+    assert study.modalities == ("MR", "OT")
+    assert [(one.uid, one.modality, one.number, one.instances) for one in study.series] == [
+        ("1.2.3.1", "MR", 1, 2),
+        ("1.2.3.2", "OT", None, 1),
+    ]
+    assert study.bytes == sum(path.stat().st_size for path in images.rglob("*.dcm"))
+    patient = await source.patient(P1)
+    assert patient is not None
+    assert (patient.id, patient.family, patient.given) == (study.patient_id, "Test", ("Ann", "B"))
+    assert (patient.birth_date, patient.sex) == ("1970-01-31", "F")
+    files = await source.instances(study.key)
+    assert [(file.path, file.sha256) for file in files[:2]] == [
+        (str(path), sha256(path.read_bytes()).digest()) for path in paths
+    ]
+    assert await source.study("1.2.3") == await source.study_by_id(study.id) == study
+
+
+async def test_an_unchanged_file_is_not_read_again(source: FolderSource, images: Path, write: Write) -> None:
+    write(images / "1.dcm")
+    (images / "notes.txt").write_text("not DICOM")
+    await source.scan()
+    report = await source.scan()
+    assert (report.seen, report.read, report.unchanged, report.settled, report.problems) == (2, 0, 2, 0, 1)
+
+
+async def test_a_changed_study_is_a_new_version(source: FolderSource, images: Path, write: Write) -> None:
+    first, second = (write(images / f"{number}.dcm", number=number) for number in (1, 2))
+    await source.scan()
+    write(second, number=2, StudyDescription="Head and neck")
+    assert (await source.scan()).read == 1
+    study = await source.study("1.2.3")
+    assert study is not None
+    assert (study.key.version, study.instances) == (2, 2)
+    with pytest.raises(NotFound):
+        await source.instances(StudyKey(CUSTODIAN, "1.2.3", 1))
+    second.unlink()
+    report = await source.scan()
+    assert (report.removed, report.settled) == (1, 1)
+    study = await source.study("1.2.3")
+    assert study is not None
+    assert (study.key.version, study.instances) == (3, 1)
+    assert [file.path for file in await source.instances(study.key)] == [str(first)]
+
+
+async def test_versions_go_on_counting_after_a_study_was_gone(source: FolderSource, images: Path, write: Write) -> None:
+    write(images / "a" / "1.dcm")
+    write(images / "b" / "1.dcm", study="1.2.4", series="1.2.4.1")
+    await source.scan()
+    shutil.rmtree(images / "a")
+    assert (await source.scan()).removed == 1
+    assert await source.study("1.2.3") is None
+    assert [study.key.uid for study in await source.find([P1])] == ["1.2.4"]
+    write(images / "a" / "1.dcm")
+    await source.scan()
+    study = await source.study("1.2.3")
+    assert study is not None
+    assert study.key.version == 3
+
+
+async def test_bad_files_are_listed_with_what_to_do_and_the_rest_is_served(
+    source: FolderSource, store: Store, images: Path, write: Write
+) -> None:
+    write(images / "good.dcm")
+    whole = write(images / "cut.dcm", number=2).read_bytes()
+    (images / "cut.dcm").write_bytes(whole[:-10])
+    (images / "notes.txt").write_text("not DICOM")
+    (images / "empty.dcm").write_bytes(b"")
+    write(images / "nobody.dcm", number=3, PatientID="")
+    write(images / "unnamed.dcm", number=4, StudyInstanceUID="")
+    write(images / "DICOMDIR", number=5)
+    write(images / ".half-copied.dcm", number=6)
+    (images / "linked.dcm").symlink_to(images / "good.dcm")
+    Path(os.fsdecode(os.fsencode(images) + b"/\xff.dcm")).write_bytes(whole)
+    os.mkfifo(images / "fifo")
+    report = await source.scan()
+    assert (report.instances, report.problems) == (1, 6)
+    assert await complaints(store) == {
+        "cut.dcm": "E_DICOM",
+        "notes.txt": "E_DICOM",
+        "empty.dcm": "E_DICOM",
+        "nobody.dcm": "E_DICOM_IDENTITY",
+        "unnamed.dcm": "E_DICOM",
+        "\\xff.dcm": "E_DICOM",
+    }
+    write(images / "cut.dcm", number=2)
+    (images / "notes.txt").unlink()
+    report = await source.scan()
+    assert (report.read, report.instances, report.problems) == (1, 2, 4)
+
+
+async def test_several_studies_and_patients_share_a_folder(source: FolderSource, images: Path, write: Write) -> None:
+    write(images / "1.dcm")
+    write(images / "2.dcm", study="1.2.4", series="1.2.4.1", PatientID="P2", IssuerOfPatientID=None)
+    await source.scan()
+    assert [study.key.uid for study in await source.find([P1])] == ["1.2.3"]
+    assert [study.key.uid for study in await source.find([LocalId("P2", "RMH")])] == ["1.2.4"]
+    assert await source.find([]) == []
+    assert await source.find([LocalId("P1", "OTHER")]) == []
+
+
+async def test_mixed_patients_in_one_study_are_not_shown(
+    source: FolderSource, identities: Identities, images: Path, write: Write
+) -> None:
+    write(images / "1.dcm", ihi="8003608833357361")
+    write(images / "2.dcm", number=2, PatientID="P2", ihi="8003608166690503")
+    await source.scan()
+    assert await source.find([P1, LocalId("P2", "RMH")]) == []
+    assert await identities.quarantined("1.2.3")
+    assert [problem.code for problem in await identities.problems()] == ["mixed-patients"]
+    assert await identities.local_ids(Ihi("8003608833357361")) == []
+    write(images / "2.dcm", number=2, ihi="8003608833357361")
+    await source.scan()
+    assert not await identities.quarantined("1.2.3")
+    assert len(await source.find([P1])) == 1
+
+
+async def test_two_contents_for_one_instance_are_not_shown_and_two_copies_count_once(
+    source: FolderSource, identities: Identities, images: Path, write: Write
+) -> None:
+    write(images / "1.dcm")
+    shutil.copy(images / "1.dcm", images / "copy.dcm")
+    await source.scan()
+    (study,) = await source.find([P1])
+    assert study.instances == len(await source.instances(study.key)) == 1
+    write(images / "copy.dcm", StudyDescription="another")
+    await source.scan()
+    assert await identities.quarantined("1.2.3")
+    assert [problem.code for problem in await identities.problems()] == ["duplicate-instance"]
+
+
+async def test_a_settled_study_is_owed_to_the_registry_once(
+    source: FolderSource, store: Store, images: Path, write: Write
+) -> None:
+    write(images / "1.dcm")
+    await source.scan()
+    await source.scan()
+    async with store.read() as connection:
+        owed = await outbox.pending(connection, CUSTODIAN, outbox.REGISTRY, 10)
+    assert [(one.kind, one.study) for one in owed] == [("study-settled", StudyKey(CUSTODIAN, "1.2.3", 1))]
+
+
+async def test_a_folder_that_is_not_mounted_keeps_its_studies(
+    source: FolderSource, store: Store, images: Path, write: Write
+) -> None:
+    write(images / "a" / "1.dcm")
+    await source.scan()
+    images.rename(images.with_name("elsewhere"))
+    for remake in (False, True):
+        if remake:
+            images.mkdir()
+        report = await source.scan()
+        assert (report.instances, report.removed, report.problems) == (1, 0, 1)
+        assert await complaints(store) == {"images": "E_FS_UNAVAILABLE"}
+    images.rmdir()
+    images.with_name("elsewhere").rename(images)
+    report = await source.scan()
+    assert (report.read, report.problems, report.instances) == (0, 0, 1)
+
+
+async def test_a_folder_that_left_the_settings_is_forgotten(
+    store: Store, source: FolderSource, tmp_path: Path, images: Path, write: Write
+) -> None:
+    write(images / "1.dcm")
+    await source.scan()
+    (tmp_path / "new").mkdir()
+    other = FolderSource(store, CUSTODIAN, [tmp_path / "new"], default_issuer="RMH", time_zone=source._terms.time_zone)
+    assert (await other.scan()).removed == 1
+    assert await source.study("1.2.3") is None
+
+
+async def test_rebuild_reads_every_file_again_and_keeps_the_version(
+    source: FolderSource, images: Path, write: Write
+) -> None:
+    write(images / "1.dcm")
+    await source.scan()
+    before = await source.study("1.2.3")
+    report = await source.scan(rebuild=True)
+    assert (report.read, report.settled) == (1, 0)
+    assert await source.study("1.2.3") == before
+
+
+async def test_watching_settles_a_folder_once_it_is_quiet(
+    store: Store, images: Path, source: FolderSource, write: Write
+) -> None:
+    watched = FolderSource(
+        store, CUSTODIAN, [images], default_issuer="RMH", time_zone=source._terms.time_zone, quiet=0.3
+    )
+    write(images / "a" / "1.dcm")
+
+    async def instances(uid: str) -> int:
+        study = await watched.study(uid)
+        return study.instances if study else 0
+
+    async def until(uid: str, count: int) -> None:
+        with anyio.fail_after(30):
+            while await instances(uid) != count:  # noqa: ASYNC110 -- nothing tells a test that another task settled
+                await anyio.sleep(0.05)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watched.watch)
+        await until("1.2.3", 1)
+        for number in range(1, 6):
+            write(images / "b" / f"{number}.dcm", study="1.2.4", series="1.2.4.1", number=number)
+            await anyio.sleep(0.02)
+        await until("1.2.4", 5)
+        study = await watched.study("1.2.4")
+        assert study is not None
+        assert study.key.version == 1
+        (images / "b" / "5.dcm").unlink()
+        await until("1.2.4", 4)
+        shutil.rmtree(images / "a")
+        await until("1.2.3", 0)
+        tasks.cancel_scope.cancel()
