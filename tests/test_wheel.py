@@ -1,4 +1,4 @@
-"""The wheel of `make wheel` installs into a clean environment and works there, with nothing of this repository in reach."""
+"""The wheel of `make wheel` installs into a clean environment and works there without this repository."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_wheel_carries_types_licence_and_its_bill_of_materials(wheel: Path) 
 
 
 def test_an_envelope_is_packed_and_opened_by_what_the_wheel_installed(installed: Path, tmp_path: Path) -> None:
-    make = "from pathlib import Path; from mdg.sandbox.phantom import write_phantom; write_phantom(Path('study'), slices=3)"
+    make = "from pathlib import Path; from mdg.sandbox import phantom; phantom.write_phantom(Path('study'), slices=3)"
     for command in (
         ("python", "-c", make),
         ("mdg", "keygen", "--out", "keys", "--name", "a", "--id", "urn:example:a"),
