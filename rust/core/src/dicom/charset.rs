@@ -175,7 +175,37 @@ fn decode(set: Set, bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{CharacterSet, Kind};
+
+    fn name(set: &str, bytes: &[u8]) -> String {
+        CharacterSet::new(set).text(bytes.to_vec(), Kind::Name).unwrap_or_default()
+    }
+
+    // The examples of PS3.5 annexes H, I and J.
+    #[test]
+    fn the_names_of_the_standard_are_read() {
+        let japanese = b"Yamada^Tarou=\x1B$B;3ED\x1B(B^\x1B$BB@O:\x1B(B=\x1B$B$d$^$@\x1B(B^\x1B$B$?$m$&\x1B(B";
+        assert_eq!(name("\\ISO 2022 IR 87", japanese), "Yamada^Tarou=山田^太郎=やまだ^たろう");
+        let katakana = b"\xD4\xCF\xC0\xDE^\xC0\xDB\xB3=\x1B$B;3ED\x1B(J^\x1B$BB@O:\x1B(J";
+        assert_eq!(name("ISO 2022 IR 13\\ISO 2022 IR 87", katakana), "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎");
+        let korean = b"Hong^Gildong=\x1B$)C\xFB\xF3^\x1B$)C\xD1\xCE\xD4\xD7=\x1B$)C\xC8\xAB^\x1B$)C\xB1\xE6\xB5\xBF";
+        assert_eq!(name("\\ISO 2022 IR 149", korean), "Hong^Gildong=洪^吉洞=홍^길동");
+        assert_eq!(name("GB18030", b"Wang^XiaoDong=\xCD\xF5^\xD0\xA1\xB6\xAB="), "Wang^XiaoDong=王^小东=");
+        assert_eq!(name("ISO_IR 192", "Wang^XiaoDong=王^小東".as_bytes()), "Wang^XiaoDong=王^小東");
+        assert_eq!(name("ISO_IR 144", b"\xBB\xEE\xDA\xE6"), "Люкц");
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_replaced() {
+        assert_eq!(name("ISO_IR 192", b"a\xFFb"), "a\u{FFFD}b");
+        assert_eq!(name("ISO_IR 999", b"a\xE4b"), "a\u{FFFD}b");
+        assert_eq!(name("", b"a\x1B%b"), "a\u{FFFD}%b");
+        assert_eq!(name("", b"a\xE4b"), "aäb");
+        let escapes = b"\x1B$B".repeat(300_000);
+        assert_eq!(name("\\ISO 2022 IR 87", &escapes), "");
+        let cut = name("\\ISO 2022 IR 87", b"\x1B$B;");
+        assert!(cut.ends_with('\u{FFFD}'), "{cut}");
+    }
 
     #[test]
     fn padding_behind_an_escape_sequence_is_no_text() {

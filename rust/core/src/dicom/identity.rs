@@ -116,3 +116,63 @@ pub fn is_uid(text: &[u8]) -> bool {
             digits => digits.iter().all(u8::is_ascii_digit),
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Claim, IHI_OID, IHI_URIS, Ihi};
+
+    const IHI: &str = "8003608833357361";
+
+    fn forms(id: &str, issuer: &str, universal: &str, universal_type: &str) -> Vec<(String, u8)> {
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let claim = Claim {
+            id: given(id),
+            issuer: given(issuer),
+            universal: given(universal),
+            universal_type: given(universal_type),
+        };
+        claim.ihis().into_iter().map(|(ihi, form)| (ihi.as_str().to_owned(), form)).collect()
+    }
+
+    #[test]
+    fn each_spelling_is_found_and_named() {
+        let found = |form| vec![(IHI.to_owned(), form)];
+        assert_eq!(forms(IHI, "", IHI_OID, "ISO"), found(1));
+        for uri in IHI_URIS {
+            assert_eq!(forms("8003 6088 3335 7361", "", uri, "URI"), found(2));
+        }
+        assert_eq!(forms("8003-6088-3335-7361", "AUSHIC", "", ""), found(3));
+        assert_eq!(forms("17", "", &format!("{IHI_OID}.{IHI}"), "ISO"), found(4));
+        assert_eq!(forms(IHI, "", &format!("{IHI_OID}.{IHI}"), "ISO"), found(4));
+        assert_eq!(forms(IHI, "ihi", "", ""), found(5));
+        assert_eq!(forms(IHI, "AUSHIC", IHI_OID, "ISO"), found(1));
+    }
+
+    #[test]
+    fn anything_else_is_no_ihi() {
+        for (issuer, universal, universal_type) in
+            [("", "", ""), ("HOSP", "", ""), ("", IHI_OID, "URI"), ("", IHI_OID, ""), ("", IHI_URIS[0], "ISO")]
+        {
+            assert_eq!(forms(IHI, issuer, universal, universal_type), []);
+        }
+        for id in ["8003608833357362", "8003618833357361", "80036088333573610", "８００３６０８８３３３５７３６１", ""]
+        {
+            assert_eq!(forms(id, "AUSHIC", "", ""), [], "{id}");
+        }
+    }
+
+    #[test]
+    fn a_bare_ihi_is_a_candidate_only() {
+        let claim = Claim { id: Some(IHI.to_owned()), ..Claim::default() };
+        assert!(claim.is_candidate() && claim.ihis().is_empty());
+        assert!(!Claim { issuer: Some("HOSP".to_owned()), ..claim.clone() }.is_candidate());
+        assert!(!Claim { id: Some("8003608833357362".to_owned()), ..claim }.is_candidate());
+    }
+
+    #[test]
+    fn exactly_one_check_digit_is_right() {
+        for first in ["800360883335736", "800360000000000", "800360999999999"] {
+            assert_eq!((0..10).filter(|digit| Ihi::parse(&format!("{first}{digit}")).is_some()).count(), 1);
+        }
+    }
+}

@@ -19,3 +19,6 @@ pub use frames::PixelData;
 pub use identity::{Ihi, OtherPatientId};
 pub use summary::{Header, read, read_data_set};
 pub use tags::{Keyword, Tag};
+
+#[cfg(test)]
+mod tests;

@@ -213,6 +213,9 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
                 continue;
             }
             let element = self.element(explicit, bound)?;
+            if matches!(element.tag, tags::ITEM | tags::SEQUENCE_DELIMITATION) {
+                return Err(self.refuse(element.at, format!("{} where an element must be", element.tag)));
+            }
             if element.tag == tags::ITEM_DELIMITATION {
                 self.end_of_item(&element)?;
                 if self.leave_item() {
