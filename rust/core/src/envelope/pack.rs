@@ -5,9 +5,10 @@
 //! (tag, hash, signature) go into places whose lengths were known before. Sources, time, randomness and the sink come
 //! from the caller. jmix-interop 2.10 "Writer".
 
+use hkdf::Hkdf;
 use mdg_crypto::gcm::Sealer;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 use super::dialects::{AUDIT, DEFAULT, DICOM, FILES, MANIFEST, METADATA, OTHER, SIGNATURE};
 use super::files::{self, Member};
@@ -20,7 +21,7 @@ use crate::archive::zip::{DosTime, Layout};
 use crate::dicom::{self, Keyword};
 use crate::digest::prefixed;
 use crate::error::{Code, Error, Result};
-use crate::seal::keys::{X25519Key, payload_key};
+use crate::seal::keys::{Secret, X25519Key, payload_key};
 use crate::sign::{self, Ed25519Key, TYP_MANIFEST};
 use crate::{ReadAt, WriteAt, base64, limits};
 
@@ -54,6 +55,17 @@ pub struct Order<'a> {
     pub ephemeral: X25519Key,
     /// Random.
     pub iv: [u8; 12],
+}
+
+/// 32 secret bytes for `purpose` from 64 random ones and what makes this run unlike any other, so that a cloned machine
+/// which repeats its random numbers does not repeat a key (seg/1 9.4).
+#[must_use]
+pub fn hedged(random: &[u8; 64], purpose: &str, context: &[u8]) -> Secret {
+    let mut secret = Secret::default();
+    Hkdf::<Sha512>::new(None, random)
+        .expand_multi_info(&[purpose.as_bytes(), &[0], context], secret.as_mut_slice())
+        .expect("HKDF-SHA512 gives up to 16,320 bytes");
+    secret
 }
 
 /// What was packed.

@@ -3,6 +3,12 @@
 use serde::Serialize;
 
 use super::manifest::Manifest;
+use crate::error::{Error, Result};
+
+/// A report as one line of JSON.
+pub fn text<T: Serialize>(report: &T) -> Result<String> {
+    serde_json::to_string(report).map_err(|error| Error::misuse(format!("no JSON: {error}")))
+}
 
 /// How far a signature reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

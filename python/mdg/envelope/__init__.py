@@ -1,0 +1,144 @@
+"""Packs, inspects, verifies and opens envelopes (JMIX 1.0; jmix-interop 2.10) beside the event loop.
+
+The work is one call of `mdg._core` in a worker thread, as many at a time as there are cores; a cancelled caller stops
+it at the next 8 MiB and nothing of it stays. What the files are, who is trusted and whether the content may leave is
+decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from anyio import CapacityLimiter, from_thread, to_thread
+from anyio.lowlevel import RunVar
+
+from mdg import _core
+from mdg.envelope.report import Packed, Report
+
+__all__ = ["Packed", "Progress", "Report", "Trust", "inspect", "open_", "pack", "verify"]
+
+Progress = Callable[[int, int], None]
+"""Told (bytes done, bytes in all) in the worker thread, at most every 8 MiB."""
+
+Trust = Sequence[tuple[str | None, bytes]]
+"""(sender id or None for any, raw Ed25519 public key)."""
+
+_cores: RunVar[CapacityLimiter] = RunVar("mdg.envelope.cores")
+
+
+async def pack(
+    instances: Sequence[tuple[str | Path, bytes | None]],
+    *,
+    files: Sequence[tuple[str | Path, str]] = (),
+    envelope_id: str,
+    timestamp: str,
+    patient_id: str,
+    identifiers: Sequence[tuple[str, str]],
+    sender: Mapping[str, object],
+    requester: Mapping[str, object] | None,
+    receiver: Mapping[str, object],
+    recipient: bytes,
+    signer: _core.Ed25519Key,
+    classification: str = "confidential",
+    request_digest: bytes | None = None,
+    out: Path,
+    as_directory: bool = False,
+    progress: Progress | None = None,
+) -> Packed:
+    """One study of one patient as a sealed and signed envelope at `out`; see `_core.pack` for the arguments.
+
+    `sender`, `requester`, `receiver`: {id, name, contact}. `Refused` E_DICOM, E_DICOM_IDENTITY, E_STORE_CORRUPT with
+    the file; `Unsupported` for an encoding whose header only pydicom reads; `InputOutput`. After any of them nothing is
+    at `out`.
+    """
+
+    def work() -> str:
+        return _core.pack(
+            [(str(path), sha256) for path, sha256 in instances],
+            files=[(str(path), name) for path, name in files],
+            envelope_id=envelope_id,
+            timestamp=timestamp,
+            patient_id=patient_id,
+            identifiers=identifiers,
+            sender=json.dumps(sender),
+            requester=None if requester is None else json.dumps(requester),
+            receiver=json.dumps(receiver),
+            recipient=recipient,
+            signer=signer,
+            classification=classification,
+            request_digest=request_digest,
+            out=str(out),
+            as_directory=as_directory,
+            progress=_stoppable(progress),
+        )
+
+    return Packed.from_json(await _beside(work))
+
+
+async def inspect(path: Path) -> Report:
+    """What the clear parts of an envelope say. Nothing of it is proven, and the report says so with `ok` false."""
+    return Report.from_json(await _beside(lambda: _core.inspect(str(path))))
+
+
+async def verify(
+    path: Path,
+    *,
+    trust: Trust,
+    key: _core.X25519Key | None = None,
+    request_digest: bytes | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Signature and ciphertext hash of an envelope; with `key` every file hash too. Writes nothing.
+
+    `Refused` with the first fault in the order of seg/1 13.1."""
+
+    def work() -> str:
+        return _core.verify(
+            str(path), trust=trust, key=key, request_digest=request_digest, progress=_stoppable(progress)
+        )
+
+    return Report.from_json(await _beside(work))
+
+
+async def open_(
+    path: Path,
+    *,
+    trust: Trust,
+    key: _core.X25519Key,
+    out: Path,
+    request_digest: bytes | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Verifies an envelope and opens it into the new folder `out` (metadata.json, files.json, dicom/, files/).
+
+    `out` appears whole, durable and verified, or not at all. `Refused` with the first fault, `InputOutput`."""
+
+    def work() -> str:
+        return _core.open_envelope(
+            str(path), trust=trust, key=key, out=str(out), request_digest=request_digest, progress=_stoppable(progress)
+        )
+
+    return Report.from_json(await _beside(work))
+
+
+async def _beside(work: Callable[[], str]) -> str:
+    try:
+        limiter = _cores.get()
+    except LookupError:
+        limiter = CapacityLimiter(os.cpu_count() or 1)
+        _cores.set(limiter)
+    return await to_thread.run_sync(work, limiter=limiter)
+
+
+def _stoppable(progress: Progress | None) -> Progress:
+    """Between two pieces the core asks Python; here it learns that its caller was cancelled."""
+
+    def told(done: int, total: int) -> None:
+        from_thread.check_cancelled()
+        if progress is not None:
+            progress(done, total)
+
+    return told
