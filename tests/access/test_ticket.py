@@ -57,7 +57,11 @@ def test_any_other_character_anywhere_is_refused(at: int, other: str) -> None:
         assert refused(changed) in ("ticket-form", "ticket-code")
 
 
-@pytest.mark.parametrize("ticket", ["", ".", TICKET + "=", TICKET + "\n", " " + TICKET, TICKET.upper(), TICKET[:-1]])
+@pytest.mark.parametrize(
+    "ticket",
+    ["", ".", TICKET + "=", TICKET + "\n", " " + TICKET, TICKET.upper(), TICKET[:-1]],
+    ids=["empty", "dot", "padded", "line end", "space", "upper case", "short"],
+)
 def test_other_forms_are_refused(ticket: str) -> None:
     assert refused(ticket) in ("ticket-form", "ticket-code")
 
