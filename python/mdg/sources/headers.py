@@ -11,7 +11,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 import pydicom.config
 from pydicom.dataelem import RawDataElement
@@ -102,14 +102,14 @@ def _transcoded(file: BinaryIO, name: str) -> Header:
     pixels = _Pixels()
     offset = length = None
     if syntax == ExplicitVRBigEndian:
-        data_set = read_dataset(file, False, False, stop_when=pixels.reached, specific_tags=_KEPT)
+        data_set = _read(file, name, False, pixels)
         end = file.tell()
         if pixels.found:
             offset, length = end + 12, pixels.length
             end = offset + (length or 0)
     else:
         inflated = Inflating(file, name)
-        data_set = read_dataset(cast("BinaryIO", inflated), False, True, stop_when=pixels.reached, specific_tags=_KEPT)
+        data_set = _read(inflated, name, True, pixels)
         end, size = inflated.tell(), inflated.size(inflated.tell())
     if end > size:
         raise Refused(
@@ -125,6 +125,11 @@ def _transcoded(file: BinaryIO, name: str) -> Header:
     )
 
 
+def _read(source: _Source, name: str, little_endian: bool, pixels: _Pixels) -> Dataset:
+    whole = cast("BinaryIO", _WholeHeads(source, name))
+    return read_dataset(whole, False, little_endian, stop_when=pixels.reached, specific_tags=_KEPT)
+
+
 def _explicit_little_endian(data_set: Dataset, name: str) -> bytes:
     for raw in data_set.values():
         if isinstance(raw, RawDataElement) and raw.length not in (0xFFFFFFFF, len(raw.value or b"")):
@@ -133,6 +138,28 @@ def _explicit_little_endian(data_set: Dataset, name: str) -> bytes:
     buffer.is_implicit_VR, buffer.is_little_endian = False, True
     write_dataset(buffer, data_set)
     return buffer.getvalue()
+
+
+class _Source(Protocol):
+    def tell(self) -> int: ...
+    def seek(self, position: int, /) -> int: ...
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _WholeHeads:
+    """Refuses a source that ends inside the head of an element, where pydicom takes the end for a good one."""
+
+    def __init__(self, source: _Source, name: str) -> None:
+        self._source = source
+        self._name = name
+        self.tell = source.tell
+        self.seek = source.seek
+
+    def read(self, size: int) -> bytes:
+        found = self._source.read(size)
+        if 0 < len(found) < size <= 8:
+            raise Refused("E_DICOM", self._name, f"it was cut off: {len(found)} of {size} bytes are left", self.tell())
+        return found
 
 
 class _Pixels:
