@@ -1,7 +1,7 @@
 """The sessions in the README are what the commands print, figures aside; `UPDATE_README=1` writes them anew.
 
-A session stands between `<!-- session NAME -->` and `<!-- end -->`. Its `$` lines are run in a folder that holds one study
-in `study/`; the rest is compared with what they print, numbers, key ids and places made equal.
+A session stands between `<!-- session NAME -->` and `<!-- end -->`. Its `$` lines are run in a folder that holds one
+study in `study/`; the rest is compared with what they print, numbers, key ids and places made equal.
 """
 
 from __future__ import annotations
