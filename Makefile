@@ -69,7 +69,7 @@ lint: $(VENV)/.locked .tools/bin/cargo-deny
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=python:. $(BIN)/mypy --explicit-package-bases $(wildcard tests benches)
+	MYPYPATH=python:. $(BIN)/mypy --explicit-package-bases tests $(if $(wildcard benches/*.py benches/*/*.py),benches)
 	cargo fmt --all --check
 	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
 	cargo clippy --release --locked --quiet --workspace --all-targets -- -D warnings
