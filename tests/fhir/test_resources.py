@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydicom.sr._concepts_dict import concepts
@@ -79,7 +79,7 @@ def test_no_resource_has_null_or_an_empty_list_or_object(study: Study, bare: Stu
 
 
 def test_body_sites_and_sides_are_codes_of_the_dicom_standard() -> None:
-    meanings: Iterable[Iterable[str]] = concepts["SCT"].values()
+    meanings = cast("list[dict[str, object]]", list(concepts["SCT"].values()))
     known = {code for codes in meanings for code in codes}
     for code, _ in (*BODY_SITES.values(), *LATERALITY.values()):
         assert code in known

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import typer
 
-from mdg.cli import fetch, find, inspect, keygen, pack, sandbox, verify
+from mdg.cli import config, fetch, find, inspect, keygen, pack, sandbox, serve, verify
 from mdg.cli import open as open_envelope
 from mdg.cli.terminal import complain
 from mdg.errors import InputOutput, MdgError, Misuse
@@ -35,7 +35,9 @@ app.command()(verify.verify)
 app.command("open")(open_envelope.open_)
 app.command()(find.find)
 app.command()(fetch.fetch)
+app.command()(serve.serve)
 app.add_typer(sandbox.app, name="sandbox")
+app.add_typer(config.app, name="config")
 
 
 @app.callback(invoke_without_command=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from mdg.fhir import CODE_SYSTEM_IDENTIFIER_TYPE, DATA_ABSENT, Json
-from mdg.model.identity import MEDICAL_RECORD_SYSTEM, HpiO, Ihi
+from mdg.model.identity import MEDICAL_RECORD_SYSTEM, HpiO, Ihi, LocalId
 from mdg.model.imaging import Patient
 
 PROFILE = "http://hl7.org.au/fhir/core/StructureDefinition/au-core-patient"
@@ -53,14 +53,17 @@ def ihi_identifier(ihi: Ihi) -> Json:
     }
 
 
-def _record_number(who: Patient, custodian: HpiO, default_issuer: str) -> Json:
-    """An id of another issuer keeps that issuer in its system, so that equal numbers never meet (Appendix 4)."""
+def record_system(local: LocalId, custodian: HpiO, default_issuer: str) -> str:
+    """The system of a local number. An id of another issuer than the custodian's own keeps that issuer in its system,
+    so that equal numbers never meet (Appendix 4)."""
     scope = f"{MEDICAL_RECORD_SYSTEM}/{custodian}"
-    if who.local.issuer != default_issuer:
-        scope += f"/{quote(who.local.issuer, safe='')}"
+    return scope if local.issuer == default_issuer else f"{scope}/{quote(local.issuer, safe='')}"
+
+
+def _record_number(who: Patient, custodian: HpiO, default_issuer: str) -> Json:
     return {
         "type": {"coding": [{"system": CODE_SYSTEM_IDENTIFIER_TYPE, "code": "MR", "display": "Medical record number"}]},
-        "system": scope,
+        "system": record_system(who.local, custodian, default_issuer),
         "value": who.local.value,
         "assigner": {"display": who.local.issuer},
     }

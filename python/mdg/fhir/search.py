@@ -52,15 +52,14 @@ class ImagingStudySearch:
             return False
         return all(holds(study) for holds in self.filters)
 
+    def sort_key(self, study: Study) -> str:
+        """What `_sort` compares; equal keys are ordered by logical id."""
+        return study.updated.isoformat() if self.sort.endswith("_lastUpdated") else study.started or ""
+
     def ordered(self, studies: Sequence[Study]) -> list[Study]:
         """In the order of `_sort`, then by logical id, so that the order is total."""
         by_id = sorted(studies, key=lambda study: study.id)
-        updated = self.sort.endswith("_lastUpdated")
-        return sorted(
-            by_id,
-            key=lambda study: study.updated.isoformat() if updated else study.started or "",
-            reverse=self.sort.startswith("-"),
-        )
+        return sorted(by_id, key=self.sort_key, reverse=self.sort.startswith("-"))
 
 
 class Parameter(NamedTuple):

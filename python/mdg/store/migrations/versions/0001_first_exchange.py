@@ -17,6 +17,7 @@ def upgrade() -> None:
     _access()
     _audit()
     _identity()
+    _exchange()
 
 
 def _custodian(*, key: bool = True) -> sa.Column[str]:
@@ -170,3 +171,29 @@ def _identity() -> None:
     )
     op.create_index("ix_identities_custodian_ihi", "identities", ["custodian", "ihi"])
     op.create_index("ix_identities_custodian_issuer_patient", "identities", ["custodian", "issuer", "patient"])
+
+
+def _exchange() -> None:
+    op.create_table(
+        "envelopes",
+        _custodian(),
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("envelope_id", sa.Text, nullable=False),
+        sa.Column("study_uid", sa.Text, nullable=False),
+        sa.Column("study_version", Number, nullable=False),
+        sa.Column("issuer", sa.Text, nullable=False),
+        sa.Column("client_id", sa.Text, nullable=False),
+        sa.Column("organisation", sa.Text, nullable=False),
+        sa.Column("jkt", sa.Text, nullable=False),
+        sa.Column("recipient", sa.LargeBinary, nullable=False),
+        sa.Column("request_digest", sa.LargeBinary),
+        sa.Column("state", sa.LargeBinary, nullable=False),
+        sa.Column("manifest", sa.LargeBinary, nullable=False),
+        sa.Column("not_after", Number, nullable=False),
+    )
+    op.create_index(
+        "ix_envelopes_custodian_study_uid_study_version_client_id",
+        "envelopes",
+        ["custodian", "study_uid", "study_version", "client_id"],
+    )
+    op.create_index("ix_envelopes_custodian_envelope_id", "envelopes", ["custodian", "envelope_id"])

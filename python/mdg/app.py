@@ -1,0 +1,321 @@
+"""Composition: settings in, the public and the admin application out. The whole URL map is on this page.
+
+Two listeners share one set of rooms, because exactly one connection may write to the database: `open_gateway` opens the
+rooms once, `create_public` and `create_admin` hang doors on them. A route that is not under "public" below has the
+lock of `web.authentication`; a test walks the table and tries each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from urllib.parse import urlsplit
+
+import anyio
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from mdg import __version__
+from mdg.access import Gate, Issuer, Jwks, Replay, Tickets, decide
+from mdg.audit import Audit
+from mdg.audit.event import Agent
+from mdg.client import Gateway, Tokens
+from mdg.config import IssuerSettings, Settings, is_loopback
+from mdg.errors import MdgError
+from mdg.exchange.cursor import Cursors
+from mdg.exchange.discovery import Discovery
+from mdg.exchange.envelopes import Envelopes
+from mdg.exchange.holdings import Holdings
+from mdg.exchange.judge import Clock, Decide, Judge, utc_now
+from mdg.exchange.reception import Reception
+from mdg.exchange.retrieval import Retrieval
+from mdg.fhir import Json
+from mdg.fhir.capability_statement import capability_statement
+from mdg.identity import Identities
+from mdg.keys import Directory, HttpDirectory, Keyring
+from mdg.model.event import Event, Kind, Outcome
+from mdg.outbound import Outbound
+from mdg.sandbox import create_app as create_sandbox
+from mdg.sources import FolderSource, ReceivedSource
+from mdg.store import Store
+from mdg.web.admin import AdminDoor, AdminLock
+from mdg.web.authentication import Authentication
+from mdg.web.edge import Edge
+from mdg.web.fhir import FhirDoor
+from mdg.web.health import HealthDoor
+from mdg.web.jmix import JmixDoor
+from mdg.web.metrics import Metrics
+from mdg.web.wellknown import WellKnownDoor
+
+STARTED = datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The open rooms of one gateway."""
+
+    settings: Settings
+    store: Store
+    keyring: Keyring
+    outbound: Outbound
+    directory: Directory
+    directory_url: str
+    identities: Identities
+    folder: FolderSource
+    received: ReceivedSource
+    audit: Audit
+    gate: Gate
+    cursors: Cursors
+    discovery: Discovery
+    retrieval: Retrieval
+    reception: Reception
+    metrics: Metrics
+    stopping: anyio.Event
+
+
+def create_public(rooms: Rooms) -> Starlette:
+    """The public listener: FHIR and JMIX, and in a sandbox the stand-ins for the national services."""
+    settings, on = rooms.settings, rooms.settings.capabilities
+    fhir = FhirDoor(
+        rooms.discovery,
+        rooms.cursors,
+        settings.time_zone,
+        f"{settings.public_url}/fhir",
+        lambda: _statement(rooms, routes),
+    )
+    jmix = JmixDoor(rooms.retrieval, settings.public_url, rooms.metrics)
+    health = HealthDoor(partial(_ready, rooms))
+    known = WellKnownDoor(
+        settings.public_url, [issuer.iss for issuer in _issuers(rooms.settings)], _token_url(settings)
+    )
+    locked = partial(Route, middleware=[Middleware(Authentication, gate=rooms.gate)])
+    routes: list[BaseRoute] = [
+        # public
+        Route("/livez", health.livez),
+        Route("/readyz", health.readyz),
+        Route("/fhir/metadata", fhir.metadata),
+        Route("/.well-known/oauth-protected-resource", known.protected_resource),
+        Route("/.well-known/smart-configuration", known.smart_configuration),
+        Route("/fhir/.well-known/smart-configuration", known.smart_configuration),
+    ]
+    if on.discovery:
+        routes += [
+            locked("/fhir/ImagingStudy", fhir.search_by_url),
+            locked("/fhir/ImagingStudy/_search", fhir.search, methods=["POST"]),
+            locked("/fhir/ImagingStudy/{id}", fhir.imaging_study),
+            locked("/fhir/Patient/{id}", fhir.patient),
+        ]
+    if on.discovery and on.retrieval:
+        routes += [locked("/fhir/Endpoint/{id}", fhir.endpoint)]
+    if on.retrieval:
+        routes += [
+            locked("/api/jmix", jmix.by_study),
+            locked("/api/jmix/requests", jmix.request, methods=["POST"]),
+            locked("/api/jmix/r/{recipe}", jmix.download),
+            locked("/api/jmix/r/{recipe}/renew", jmix.renew, methods=["POST"]),
+            locked("/api/jmix/{id}", jmix.by_id),
+            locked("/api/jmix/{id}/manifest", jmix.manifest),
+        ]
+    if settings.own_sandbox:
+        routes += [Mount("/sandbox", create_sandbox(f"{settings.public_url}/sandbox"))]
+    return _application(rooms, routes, _hosts(settings.public_url, settings.bind))
+
+
+def create_admin(rooms: Rooms) -> Starlette:
+    """The admin listener: numbers, records, and retrievals that this gateway makes as a consumer."""
+    settings = rooms.settings
+    admin = AdminDoor(rooms.metrics, rooms.audit, rooms.identities, rooms.reception, partial(_details, rooms))
+    token = settings.admin_token.get_secret_value() if settings.admin_token else None
+    locked = partial(Route, middleware=[Middleware(AdminLock, token=token)])
+    routes: list[BaseRoute] = [
+        locked("/health", admin.health),
+        locked("/version", admin.version),
+        locked("/metrics", admin.metrics),
+        locked("/audit", admin.audit_count),
+        locked("/audit/{request_id}", admin.audit),
+        locked("/problems", admin.problems),
+        locked("/retrievals", admin.retrieve, methods=["POST"]),
+    ]
+    return _application(rooms, routes, _hosts(f"http://{settings.admin_bind}", settings.admin_bind))
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, *, decide: Decide = decide, clock: Clock = utc_now) -> AsyncIterator[Rooms]:
+    """Opens all rooms, and closes them in the reverse order. `decide` and `clock` are given by tests only."""
+    async with AsyncExitStack() as stack:
+        rooms = await _open(stack, settings, Judge(decide=decide, clock=clock))
+        await rooms.audit.record(Event(Kind.START, Outcome.SUCCESS, "start", details=(("version", __version__),)))
+        try:
+            yield rooms
+        finally:
+            with anyio.move_on_after(5, shield=True):
+                await _record_stop(rooms)
+
+
+async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Rooms:
+    custodian = settings.custodian
+    keyring = await to_thread.run_sync(
+        partial(Keyring.open, settings.data, id=custodian.uri, name=settings.name, contact=settings.contact)
+    )
+    store = await stack.enter_async_context(Store.open(str(settings.data / "mdg.sqlite")))
+    outbound = await stack.enter_async_context(Outbound(_origins(settings), settings.sandbox))
+    directory = HttpDirectory(_directory_url(settings), outbound)
+    audit = Audit(store, custodian, Agent("mdg", __version__, settings.public_url))
+    identities = Identities(store, custodian)
+    issuer, zone = settings.default_issuer, settings.time_zone
+    folder = FolderSource(store, custodian, settings.folders, default_issuer=issuer, time_zone=zone)
+    received = ReceivedSource(store, custodian, settings.data / "received", default_issuer=issuer, time_zone=zone)
+    await received.sweep()
+    holdings = Holdings([folder, received], identities)
+    replay = Replay(store, custodian)
+    cursors = Cursors(judge.clock)
+    envelopes = Envelopes(store, settings.data / "spool", custodian, keyring, timedelta(hours=settings.envelope_hours))
+    retrieval = Retrieval(
+        holdings,
+        judge,
+        audit,
+        envelopes,
+        tickets=Tickets(keyring.ticket),
+        replay=replay,
+        directory=directory,
+        custodian=custodian,
+        default_issuer=issuer,
+        minimum_level=settings.minimum_level,
+    )
+    tokens = Tokens(_token_url(settings), outbound, keyring, custodian)
+    return Rooms(
+        settings=settings,
+        store=store,
+        keyring=keyring,
+        outbound=outbound,
+        directory=directory,
+        directory_url=_directory_url(settings),
+        identities=identities,
+        folder=folder,
+        received=received,
+        audit=audit,
+        gate=Gate(
+            [Issuer(one.iss, Jwks(one.jwks_url, outbound), one.algorithms, one.clients) for one in _issuers(settings)],
+            directory,
+            replay,
+            settings.public_url,
+            clock=judge.clock,
+        ),
+        cursors=cursors,
+        discovery=Discovery(
+            holdings,
+            judge,
+            audit,
+            cursors,
+            custodian=custodian,
+            default_issuer=issuer,
+            public_url=settings.public_url,
+            canonical_base=settings.canonical_base,
+            retrievable=settings.capabilities.retrieval,
+        ),
+        retrieval=await stack.enter_async_context(retrieval.working()),
+        reception=Reception(
+            lambda url: Gateway(url, outbound, keyring, tokens), directory, received, audit, settings.data / "incoming"
+        ),
+        metrics=Metrics(),
+        stopping=anyio.Event(),
+    )
+
+
+def _application(rooms: Rooms, routes: Sequence[BaseRoute], hosts: frozenset[str]) -> Starlette:
+    """Routes behind the edge. Errors pass through to the edge, which gives all of them one shape."""
+    doors: dict[object, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
+    edge = Middleware(Edge, audit=rooms.audit, hosts=hosts, doors=doors, metrics=rooms.metrics)
+    return Starlette(routes=routes, middleware=[edge], exception_handlers={HTTPException: _pass_on})
+
+
+async def _pass_on(request: Request, error: Exception) -> Response:
+    raise error
+
+
+def _statement(rooms: Rooms, routes: Sequence[BaseRoute]) -> Json:
+    """The CapabilityStatement, told from the routes of the listener that it is on."""
+    settings = rooms.settings
+    return capability_statement(
+        [(route.path, frozenset(route.methods or ())) for route in routes if isinstance(route, Route)],
+        fhir=f"{settings.public_url}/fhir",
+        canonical_base=settings.canonical_base,
+        version=__version__,
+        published=STARTED,
+        issuers=[issuer.iss for issuer in _issuers(settings)],
+    )
+
+
+async def _ready(rooms: Rooms) -> bool:
+    """Whether the gateway can answer safely: it is not stopping, and its store answers."""
+    if rooms.stopping.is_set():
+        return False
+    try:
+        await rooms.audit.count()
+    except MdgError:
+        return False
+    return True
+
+
+async def _details(rooms: Rooms) -> Mapping[str, object]:
+    """Health for operators."""
+    return {
+        "ready": await _ready(rooms),
+        "version": __version__,
+        "started": STARTED.isoformat(timespec="seconds"),
+        "audit_records": await rooms.audit.count(),
+        "problems": len(await rooms.identities.problems()),
+        "sandbox": rooms.settings.sandbox,
+    }
+
+
+async def _record_stop(rooms: Rooms) -> None:
+    try:
+        await rooms.audit.record(Event(Kind.STOP, Outcome.SUCCESS, "stop"))
+    except MdgError:
+        return  # a store that is gone cannot say so in itself; the next start finds it unclean
+
+
+def _issuers(settings: Settings) -> Sequence[IssuerSettings]:
+    if not settings.own_sandbox:
+        return settings.issuers
+    return [IssuerSettings(iss=f"{settings.public_url}/sandbox", jwks_url=f"{settings.public_url}/sandbox/jwks")]
+
+
+def _directory_url(settings: Settings) -> str:
+    """In a sandbox the stand-in directory is where the stand-in authority is."""
+    return settings.directory_url or _issuers(settings)[0].iss
+
+
+def _token_url(settings: Settings) -> str:
+    issuers = _issuers(settings)
+    return settings.token_url or (f"{issuers[0].iss}/token" if issuers else "")
+
+
+def _origins(settings: Settings) -> list[str]:
+    """Whom this gateway may ask: what its settings name, and nobody else."""
+    urls = [*settings.allow, _directory_url(settings), _token_url(settings)]
+    urls += [issuer.jwks_url for issuer in _issuers(settings)]
+    return sorted({_origin(url) for url in urls if url})
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _hosts(url: str, bind: str) -> frozenset[str]:
+    """The values of `Host` that mean this listener; on the loopback also its other names."""
+    parts = urlsplit(url)
+    names = {parts.netloc}
+    if is_loopback(parts.hostname):
+        names |= {f"{name}:{bind.rpartition(':')[2]}" for name in ("127.0.0.1", "localhost", "[::1]")}
+    return frozenset(names)

@@ -1,0 +1,215 @@
+"""`mdg serve`: one gateway on two listeners, until it is told to stop.
+
+With `--folder DIR --sandbox` alone it is a first try: the stand-ins for the national services run in the same process,
+patients without an IHI get a made-up one, and a command that finds the first of them is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mdg.cli.config import ConfigFile
+from mdg.cli.terminal import Json, count, say
+from mdg.errors import InputOutput, MdgError, Misuse
+
+if TYPE_CHECKING:
+    from mdg.app import Rooms
+    from mdg.config import Settings
+
+SANDBOX_ZONE = "Australia/Sydney"
+SANDBOX_ISSUER = "SANDBOX"
+PORTS = range(8080, 8180)
+"""Where a first try looks for a free port."""
+SETTLE = 2.0
+"""Seconds between two looks for new patients in a sandbox."""
+
+
+def serve(
+    *,
+    config: ConfigFile = None,
+    folder: Annotated[list[Path] | None, typer.Option(help="Folder of DICOM files, referenced in place.")] = None,
+    identity: Annotated[Path | None, typer.Option(help="identity.csv: PatientID, issuer, IHI, source, date.")] = None,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="On this machine only, with stand-in services.")] = False,
+    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1.", min=0, max=65535)] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for database, keys and what is received.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Serve discovery and retrieval of the images in a folder."""
+    import anyio
+
+    given: dict[str, Any] = {}
+    if folder:
+        given["folders"] = tuple(path.absolute() for path in folder)
+    if identity is not None:
+        given["identity"] = identity.absolute()
+    if data is not None:
+        given["data"] = data.absolute()
+    listeners, given = _listeners(given, config, sandbox=sandbox, port=port)
+    anyio.run(_serve, _settings(config, given), listeners, as_json)
+
+
+def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
+    from mdg.config import Settings
+
+    settings = Settings.load(config, **given)
+    for path in settings.folders:
+        if not path.is_dir():
+            raise InputOutput(str(path), "it is not a folder; name a folder of DICOM files")
+    return settings
+
+
+def _listeners(
+    given: dict[str, Any], config: Path | None, *, sandbox: bool, port: int | None
+) -> tuple[list[socket.socket], dict[str, Any]]:
+    """The two listening sockets, bound before anything is opened so that a port in use is said at once, and the
+    settings that follow from them."""
+    from mdg.config import Settings
+
+    if sandbox:
+        given = _sandbox_defaults(given, config)
+        public = _bound("127.0.0.1", [port] if port is not None else PORTS)
+        admin = _bound("127.0.0.1", [0])
+        url = f"http://127.0.0.1:{public.getsockname()[1]}"
+        given |= {"public_url": url, "bind": url.removeprefix("http://")}
+        given |= {"admin_bind": f"127.0.0.1:{admin.getsockname()[1]}"}
+        return [public, admin], given
+    if port is not None:
+        given |= {"bind": f"127.0.0.1:{port}"}
+    settings = Settings.load(config, **given)
+    sockets = []
+    for bind in (settings.bind, settings.admin_bind):
+        host, _, number = bind.rpartition(":")
+        if not number.isdecimal():
+            raise Misuse(f"{bind}: an address and a port, as in 127.0.0.1:8080")
+        sockets.append(_bound(host.strip("[]"), [int(number)]))
+    return sockets, given
+
+
+def _sandbox_defaults(given: dict[str, Any], config: Path | None) -> dict[str, Any]:
+    """What a first try need not say. A settings file says it all itself."""
+    from platformdirs import user_data_path
+
+    from mdg.sandbox.identifiers import EXAMPLE_PROVIDER
+
+    given |= {"sandbox": True}
+    if config is not None:
+        return given
+    return {
+        "custodian": str(EXAMPLE_PROVIDER),
+        "name": "Sandbox gateway",
+        "data": user_data_path("mdg") / "sandbox",
+        "default_issuer": SANDBOX_ISSUER,
+        "time_zone": SANDBOX_ZONE,
+    } | given
+
+
+def _bound(host: str, ports: Sequence[int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in ports:
+        try:
+            return socket.create_server((host, port), family=family, backlog=128)
+        except OSError as error:
+            if port == ports[-1]:
+                raise InputOutput(f"{host} port {port}", f"{error.strerror}; choose another with --port") from error
+    raise Misuse("no port to listen on")
+
+
+async def _serve(settings: Settings, listeners: Sequence[socket.socket], as_json: bool) -> None:
+    import anyio
+
+    from mdg.app import create_admin, create_public, open_gateway
+    from mdg.web.log import configure
+    from mdg.web.server import listen
+
+    configure()
+    async with open_gateway(settings) as rooms:
+        if settings.identity is not None:
+            await rooms.identities.load_csv(settings.identity)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_stop_on_signal, rooms.stopping)
+            tasks.start_soon(_images, rooms, as_json)
+            async with anyio.create_task_group() as serving:
+                for app, listener in zip((create_public(rooms), create_admin(rooms)), listeners, strict=True):
+                    serving.start_soon(listen, app, listener, rooms.stopping.wait)
+            tasks.cancel_scope.cancel()
+
+
+async def _images(rooms: Rooms, as_json: bool) -> None:
+    """Registers this gateway, indexes its folders, says that it is ready, and goes on watching."""
+    import anyio
+
+    from mdg.sandbox.people import make_up_identities
+
+    settings = rooms.settings
+    await _register(rooms)
+    report = await rooms.folder.scan()
+    made_up = settings.own_sandbox and settings.identity is None
+    if made_up:
+        await make_up_identities(rooms.store, settings.custodian)
+    await _say_ready(rooms, report, as_json)
+    async with anyio.create_task_group() as tasks:
+        if settings.folders:
+            tasks.start_soon(rooms.folder.watch)
+        while made_up:
+            await anyio.sleep(SETTLE)
+            with suppress(MdgError):  # the store is closing, or busy: the next look sees the same patients
+                await make_up_identities(rooms.store, settings.custodian)
+
+
+async def _register(rooms: Rooms) -> None:
+    """In a sandbox the directory takes any card; elsewhere an operator hands it in."""
+    if not rooms.settings.sandbox:
+        return
+    card = json.dumps(rooms.keyring.card.to_json()).encode()
+    answer = await rooms.outbound.post(f"{rooms.directory_url}/cards", card, {"Content-Type": "application/json"})
+    if answer.status != 201:
+        raise InputOutput(rooms.directory_url, f"the sandbox did not take this gateway's card (status {answer.status})")
+
+
+async def _say_ready(rooms: Rooms, report: Any, as_json: bool) -> None:
+    settings = rooms.settings
+    found = {"studies": report.studies, "instances": report.instances, "problems": report.problems}
+    lines = [
+        f"mdg: {count(report.instances, 'instance')} of {count(report.studies, 'study')}, indexed in place",
+        f"public: {settings.public_url}   admin: http://{settings.admin_bind}   data: {settings.data}",
+    ]
+    if report.problems:
+        lines.append(f"{count(report.problems, 'file')} cannot be served: mdg index --problems --data {settings.data}")
+    if settings.own_sandbox:
+        lines += await _first_try(rooms)
+    say({"public": settings.public_url, "admin": f"http://{settings.admin_bind}", **found}, lines, as_json)
+
+
+async def _first_try(rooms: Rooms) -> list[str]:
+    """A command that works, for the first patient there is. A sandbox's IHI stands for nobody, so it may be shown."""
+    from sqlalchemy import select
+
+    from mdg.identity.enrichment import identities
+
+    async with rooms.store.read() as connection:
+        ihi = (await connection.execute(select(identities.c.ihi).order_by(identities.c.ihi).limit(1))).scalar()
+    if ihi is None:
+        return ["no patient yet: put DICOM files into the folder"]
+    command = f"mdg sandbox token --gateway {rooms.settings.public_url} --curl"
+    return ["sandbox: everything here is a stand-in, for this machine only; try:", f"  echo {ihi} | {command} | sh"]
+
+
+async def _stop_on_signal(stopping: Any) -> None:
+    """The first signal lets running answers end, the second one ends the process at once (security-tests X26)."""
+    import os
+
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if stopping.is_set():
+                os._exit(128 + number)
+            stopping.set()

@@ -1,0 +1,279 @@
+"""Settings: read once at start into a frozen value, from a TOML file, the environment and files of secrets.
+
+Order, the first wins: the command line, `MDG_<NAME>` (tables with `__`), `MDG_<NAME>_FILE` (the value is in that file),
+the TOML file, the default. An unknown key is an error, not a comment. Each field says what it is for; `mdg config show
+--origin` says where its value came from.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from mdg.errors import InputOutput, Misuse
+from mdg.model.identity import HpiO
+
+PREFIX = "MDG_"
+OTHERS = ("MDG_DEMO_", "MDG_TEST_", "MDG_BENCH_")
+"""Variables of the demo, the tests and the benchmarks, which are no settings."""
+
+
+def _zone(value: object) -> object:
+    try:
+        return ZoneInfo(value) if isinstance(value, str) else value
+    except (KeyError, ValueError):
+        raise ValueError("a time zone is named as in Australia/Brisbane") from None
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
+        raise ValueError("a URL begins with https:// (http:// in a sandbox) and has no user, query or fragment")
+    return value.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_url)]
+Organisation = Annotated[HpiO, PlainValidator(lambda value: HpiO.parse(str(value)))]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IssuerSettings(_Frozen):
+    """A token authority that is trusted."""
+
+    iss: str
+    """Compared with the claim `iss` as it stands."""
+    jwks_url: Url
+    """Where its public keys are."""
+    algorithms: frozenset[str] = frozenset({"ES256"})
+    """What it may sign with: ES256, ES384, PS256, PS384, RS256."""
+    clients: dict[str, Organisation] | None = None
+    """Registered clients and the organisation (HPI-O) of each; without the table the issuer's word counts."""
+
+
+class Capabilities(_Frozen):
+    """What this gateway offers; what is off answers 404 and vanishes from `/fhir/metadata`."""
+
+    discovery: bool = True
+    """Search and read of imaging metadata by FHIR."""
+    retrieval: bool = True
+    """JMIX envelopes."""
+    registration: bool = False
+    """Telling registries who holds what: not offered by this version."""
+    subscription: bool = False
+    """Notifications: not offered by this version."""
+
+    @model_validator(mode="after")
+    def _offered(self) -> Self:
+        if self.registration or self.subscription:
+            raise ValueError("registration and subscription are not offered by this version; leave them off")
+        return self
+
+
+class Settings(BaseSettings):
+    """One gateway."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        hide_input_in_errors=True,
+        nested_model_default_partial_update=True,
+    )
+
+    custodian: Organisation
+    """HPI-O of the organisation whose images these are; also this gateway's entity id in the directory."""
+    name: str = "Medical Data Gateway"
+    """Its name, as envelopes and the directory show it."""
+    contact: str = ""
+    """Where to ask about it: a mail address or telephone number."""
+    public_url: Url
+    """Where callers reach the public listener; tokens are for it, and no header ever changes it."""
+    bind: str = "127.0.0.1:8080"
+    """Address and port of the public listener (FHIR, JMIX)."""
+    admin_bind: str = "127.0.0.1:8081"
+    """Address and port of the admin listener (metrics, audit, retrievals); loopback, unless `admin_token` is set."""
+    admin_token: SecretStr | None = None
+    """Bearer token of the admin listener; use MDG_ADMIN_TOKEN_FILE."""
+    data: Path
+    """Folder of the database, the keys, the spool and what was received; private to the gateway."""
+    folders: tuple[Path, ...] = ()
+    """Folders of DICOM files, referenced in place and watched."""
+    identity: Path | None = None
+    """identity.csv: PatientID, issuer, IHI, source, date."""
+    default_issuer: str = Field(min_length=1, max_length=64)
+    """Who issued a PatientID that names no issuer."""
+    time_zone: Annotated[ZoneInfo, BeforeValidator(_zone)]
+    """Where DICOM times without offset were written; required, because a guess would be wrong twice a year."""
+    issuers: tuple[IssuerSettings, ...] = ()
+    """Token authorities; nobody gets in without one. In a sandbox an empty list starts the stand-in at /sandbox."""
+    directory_url: Url | None = None
+    """The key directory."""
+    token_url: Url | None = None
+    """Where this gateway, as a consumer, gets its own tokens; by default `/token` of the first issuer."""
+    allow: tuple[Url, ...] = ()
+    """Origins that may be asked besides those named above: the gateways to retrieve from."""
+    capabilities: Capabilities = Capabilities()
+    """What is switched on."""
+    canonical_base: Url = "https://w3id.org/mdg"
+    """Base of code systems, profiles and extensions."""
+    envelope_hours: int = Field(default=24, ge=1, le=24)
+    """How long a finished envelope is kept for its consumer, in hours."""
+    minimum_level: int = Field(default=0, ge=0, le=2)
+    """Lowest forward-secrecy level of a release (seg/1 16): 0 also seals to the directory's long-lived keys, 2 only to
+    keys made for one request."""
+    sandbox: bool = False
+    """For demo and tests: http and loopback are allowed, the stand-ins for the national services run. Loopback only."""
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        binds = (self.bind, self.admin_bind)
+        if self.sandbox and not all(
+            is_loopback(host) for host in (urlsplit(self.public_url).hostname, *map(host_of, binds))
+        ):
+            raise ValueError("a sandbox is for this machine only: public_url, bind and admin_bind must be loopback")
+        if not self.sandbox and not self.public_url.startswith("https://"):
+            raise ValueError("public_url begins with https://")
+        if self.admin_token is None and not is_loopback(host_of(self.admin_bind)):
+            raise ValueError("admin_bind is reachable from outside: set admin_token (MDG_ADMIN_TOKEN_FILE)")
+        if self.admin_token is not None and len(self.admin_token.get_secret_value()) < 32:
+            raise ValueError("admin_token has at least 32 characters")
+        if not self.sandbox and self.directory_url is None:
+            raise ValueError("directory_url is required: without a directory no requester can be verified")
+        return self
+
+    @property
+    def own_sandbox(self) -> bool:
+        """Whether the stand-ins run inside this gateway, under `/sandbox`."""
+        return self.sandbox and not self.issuers
+
+    @classmethod
+    def load(cls, config: Path | None = None, **given: Any) -> Self:
+        """The settings from all their sources; `given` are those of the command line. `Misuse` says what is wrong,
+        without any value; `InputOutput` when the file cannot be read."""
+        table = _toml(config)
+        stray = [
+            name for name in os.environ if name.startswith(PREFIX) and not name.startswith(OTHERS) and not _known(name)
+        ]
+        if stray:
+            raise Misuse(f"{', '.join(sorted(stray))}: no such setting; see `mdg config show`")
+        if "admin_token" in table:
+            _private(config)
+
+        class Loaded(cls):  # type: ignore[valid-type, misc] # the file is known only here, and pydantic asks the class
+            @classmethod
+            def settings_customise_sources(
+                cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                file = [TomlConfigSettingsSource(settings_cls, config)] if config else []
+                return (sources["init_settings"], sources["env_settings"], _SecretFiles(settings_cls), *file)
+
+        try:
+            return Loaded(**given)
+        except ValidationError as error:
+            raise Misuse("; ".join(_complaint(fault) for fault in error.errors())) from None
+
+    @classmethod
+    def origins(cls, config: Path | None = None, **given: Any) -> dict[str, str]:
+        """Where the value of each setting comes from."""
+        table = _toml(config)
+        found = {}
+        for name in cls.model_fields:
+            variable = PREFIX + name.upper()
+            if name in given:
+                found[name] = "command line"
+            elif any(set_ == variable or set_.startswith(variable + "__") for set_ in os.environ):
+                found[name] = variable
+            elif variable + "_FILE" in os.environ:
+                found[name] = variable + "_FILE"
+            else:
+                found[name] = str(config) if name in table else "default"
+        return found
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """`MDG_<NAME>_FILE`: the value stands in a file that nobody else may read, as secret stores mount them."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
+        if path is None:
+            return None, field_name, False
+        _private(Path(path))
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputOutput(path, "it cannot be read as text") from error
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine, by literal address or the name `localhost`."""
+    try:
+        return host == "localhost" or (host is not None and ip_address(host).is_loopback)
+    except ValueError:
+        return False
+
+
+def host_of(bind: str) -> str:
+    """The address in `address:port`; IPv6 stands in brackets."""
+    return bind.rpartition(":")[0].strip("[]")
+
+
+def _toml(config: Path | None) -> Mapping[str, Any]:
+    if config is None:
+        return {}
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputOutput(str(config), error.strerror or "it cannot be read") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misuse(f"{config}: {error}") from None
+
+
+def _private(path: Path | None) -> None:
+    """A secret that others may read is none (security-tests K12)."""
+    if path is not None and path.exists() and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        raise Misuse(f"{path} holds a secret and others may read it: chmod 600 {path}")
+
+
+def _known(variable: str) -> bool:
+    name = variable.removeprefix(PREFIX).removesuffix("_FILE").lower().partition("__")[0]
+    return name in Settings.model_fields
+
+
+def _complaint(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    what = {"missing": "is required", "extra_forbidden": "no such setting"}.get(fault["type"], str(fault["msg"]))
+    return f"{where}: {what}" if where else what.removeprefix("Value error, ")

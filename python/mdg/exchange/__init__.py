@@ -1,0 +1,6 @@
+"""The patterns of the framework as stories: discovery, retrieval, and what a consumer does with what it retrieved.
+
+A story authenticates nobody and knows no HTTP: it gets a `Requester` from the door, asks `access` for each decision,
+makes the audit durable before it gives anything back, and answers with FHIR JSON or a `Release`. Paths: architecture
+"Paths".
+"""

@@ -1,0 +1,281 @@
+"""Finished envelopes: made once into a private spool, then served like any file until they lapse.
+
+JMIX 1.0 has its tag, hash and signature at the end, so a response cannot start before the whole envelope exists
+(architecture "Bytes"). A spool is sealed to one recipient; it is named by a random id, mode 0600, and erased with its
+row.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import anyio
+from anyio import to_thread
+from sqlalchemy import Column, Index, LargeBinary, Table, Text, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg import envelope
+from mdg.envelope.recipe import Recipe
+from mdg.errors import InputOutput, Unprocessable
+from mdg.exchange.holdings import Held
+from mdg.keys import Card, Keyring
+from mdg.model.identity import HpiO, Ihi
+from mdg.model.imaging import StoredInstance
+from mdg.model.request import Requester
+from mdg.store import Store
+from mdg.store.schema import Number, custodian, metadata, microseconds, moment
+
+MOST = 60 << 30
+"""Bytes of a study that JMIX 1.0 may carry (seg/1 13.4)."""
+
+MAKING = timedelta(hours=1)
+"""No envelope takes longer to make: a file without a row that is older was left by a crash or has lapsed."""
+
+ENVELOPES = Table(
+    "envelopes",
+    metadata,
+    custodian(),
+    Column("id", Text, primary_key=True),
+    Column("envelope_id", Text, nullable=False),
+    Column("study_uid", Text, nullable=False),
+    Column("study_version", Number, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("client_id", Text, nullable=False),
+    Column("organisation", Text, nullable=False),
+    Column("jkt", Text, nullable=False),
+    Column("recipient", LargeBinary, nullable=False),
+    Column("request_digest", LargeBinary),
+    Column("state", LargeBinary, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("not_after", Number, nullable=False),
+    Index(None, "custodian", "study_uid", "study_version", "client_id"),
+    Index(None, "custodian", "envelope_id"),
+)
+"""`request_digest`: SHA-256 of the signed request that it answers, NULL for one sealed to a key of the directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One finished envelope. `id` names the recipe, `envelope_id` the JMIX envelope; `not_after` is UTC."""
+
+    id: str
+    envelope_id: str
+    study_uid: str
+    study_version: int
+    issuer: str
+    client_id: str
+    organisation: str
+    jkt: str
+    recipient: bytes
+    request_digest: bytes | None
+    state: bytes = field(repr=False)
+    manifest: bytes = field(repr=False)
+    not_after: datetime
+
+    def belongs_to(self, requester: Requester) -> bool:
+        """Whether it was made for this client, acting for this organisation."""
+        return (self.issuer, self.client_id, self.organisation) == (
+            requester.issuer,
+            requester.client_id,
+            requester.organisation,
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        """How its bytes are made and checked."""
+        return Recipe.load(self.state)
+
+
+class Envelopes:
+    """The spool of one gateway and the table that says what is in it."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        custodian: HpiO,
+        keyring: Keyring,
+        lifetime: timedelta,
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._custodian = custodian
+        self._keyring = keyring
+        self._lifetime = lifetime
+
+    def path(self, id_: str) -> Path:
+        """Where the spool of an envelope is."""
+        return self._folder / f"{id_}.zip"
+
+    async def make(
+        self,
+        held: Held,
+        instances: Sequence[StoredInstance],
+        *,
+        requester: Requester,
+        receiver: Card,
+        recipient: bytes,
+        identifiers: Sequence[tuple[str, str]],
+        request_digest: bytes | None,
+        now: datetime,
+    ) -> Envelope:
+        """Packs, signs and seals the study to `recipient` (raw X25519 key).
+
+        `Refused` E_STORE_CORRUPT when a file is not what was indexed; `Unprocessable` for a study too large;
+        `InputOutput` when the spool cannot be written. Nothing is left behind after an error.
+        """
+        if held.study.bytes > MOST:
+            raise Unprocessable("the study is larger than a JMIX 1.0 envelope may be (60 GiB)", reason="too-large")
+        id_, envelope_id = secrets.token_urlsafe(24), str(uuid4())
+        path, making = self.path(id_), self._folder / f"{id_}.making"
+        await to_thread.run_sync(_private_folder, self._folder)
+        try:
+            await envelope.pack(
+                [(one.path, one.sha256) for one in instances],
+                envelope_id=envelope_id,
+                timestamp=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                patient_id=f"urn:uuid:{uuid4()}",
+                identifiers=identifiers,
+                sender=self._keyring.card.entity,
+                requester=receiver.entity,
+                receiver=receiver.entity,
+                recipient=recipient,
+                signer=self._keyring.ed25519,
+                request_digest=request_digest,
+                out=making,
+            )
+            made = Envelope(
+                id=id_,
+                envelope_id=envelope_id,
+                study_uid=held.study.key.uid,
+                study_version=held.study.key.version,
+                issuer=requester.issuer,
+                client_id=requester.client_id,
+                organisation=str(requester.organisation),
+                jkt=requester.jkt,
+                recipient=recipient,
+                request_digest=request_digest,
+                state=await to_thread.run_sync(_finish, making, path),
+                manifest=await to_thread.run_sync(_manifest, path),
+                not_after=now + self._lifetime,
+            )
+            await self._store.write(lambda connection: self._insert(connection, made))
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(_remove, (making, path))
+            raise
+        return made
+
+    async def by_id(self, id_: str, now: datetime) -> Envelope | None:
+        """The live envelope of a recipe id."""
+        return await self._one({"id": id_}, now)
+
+    async def by_envelope_id(self, envelope_id: str, now: datetime) -> Envelope | None:
+        """The live envelope of a JMIX envelope id."""
+        return await self._one({"envelope_id": envelope_id}, now)
+
+    async def current(self, requester: Requester, held: Held, recipient: bytes, now: datetime) -> Envelope | None:
+        """The live envelope that this client already has of this version, sealed to this key of the directory."""
+        return await self._one(
+            {
+                "study_uid": held.study.key.uid,
+                "study_version": held.study.key.version,
+                "issuer": requester.issuer,
+                "client_id": requester.client_id,
+                "organisation": requester.organisation,
+                "recipient": recipient,
+                "request_digest": None,
+            },
+            now,
+        )
+
+    async def sweep(self, now: datetime, *, starting: bool = False) -> int:
+        """Erases what has lapsed, and what a crash left in the spool: at the start every file without a row, later only
+        those that no job can be making any more. The number of files erased."""
+
+        async def lapse(connection: AsyncConnection) -> None:
+            await connection.execute(
+                delete(ENVELOPES).where(
+                    ENVELOPES.c.custodian == self._custodian, ENVELOPES.c.not_after < microseconds(now)
+                )
+            )
+
+        await self._store.write(lapse)
+        async with self._store.read() as connection:
+            rows = await connection.execute(select(ENVELOPES.c.id).where(ENVELOPES.c.custodian == self._custodian))
+            live = {f"{id_}.zip" for id_ in rows.scalars()}
+        older = float("inf") if starting else (now - MAKING).timestamp()
+        return await to_thread.run_sync(_erase_others, self._folder, live, older)
+
+    async def _insert(self, connection: AsyncConnection, made: Envelope) -> None:
+        row: dict[str, Any] = {name: getattr(made, name) for name in Envelope.__slots__}
+        row |= {"custodian": self._custodian, "not_after": microseconds(made.not_after)}
+        await connection.execute(insert(ENVELOPES).values(row))
+
+    async def _one(self, wanted: Mapping[str, object], now: datetime) -> Envelope | None:
+        names = Envelope.__slots__
+        query = select(*(ENVELOPES.c[name] for name in names)).where(
+            ENVELOPES.c.custodian == self._custodian,
+            ENVELOPES.c.not_after >= microseconds(now),
+            *(
+                ENVELOPES.c[name].is_(None) if value is None else ENVELOPES.c[name] == value
+                for name, value in wanted.items()
+            ),
+        )
+        async with self._store.read() as connection:
+            row = (await connection.execute(query.order_by(ENVELOPES.c.not_after.desc()).limit(1))).mappings().first()
+        if row is None or not await anyio.Path(self.path(row["id"])).is_file():
+            return None
+        return Envelope(**{**row, "not_after": moment(row["not_after"])})
+
+
+def _private_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise InputOutput(str(folder), error.strerror or "the spool cannot be made") from error
+
+
+def _finish(making: Path, path: Path) -> bytes:
+    """Names the finished file and makes its recipe, which reads it once more: what is served is what was written."""
+    try:
+        making.chmod(0o600)
+        making.rename(path)
+    except OSError as error:
+        raise InputOutput(str(path), error.strerror or "the spool cannot be written") from error
+    return Recipe.spool(str(path)).state
+
+
+def _manifest(path: Path) -> bytes:
+    """The exact bytes of manifest.json in an envelope that this process has just written."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("manifest.json")
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _erase_others(folder: Path, live: set[str], older: float) -> int:
+    erased = 0
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        if entry.name not in live and entry.stat().st_mtime < older:
+            os.unlink(entry.path)  # noqa: PTH108 -- entries of scandir, possibly thousands
+            erased += 1
+    return erased
+
+
+def identifiers_of(held: Held, ihi: Ihi, record_system: str) -> list[tuple[str, str]]:
+    """(system, value) of the patient for metadata.json: the IHI, then the custodian's own number, scoped (fhir-au
+    1.4)."""
+    return [(Ihi.system, str(ihi)), (record_system, held.study.patient.value)]

@@ -1,0 +1,109 @@
+"""What this gateway can show: all its sources asked at once, each study together with who it is about.
+
+A source that does not answer in time is named and left out; the others' answer is given (fhir-au 1.3, last row). When
+none answers there is nothing to say, and that is an error, not an empty result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+
+from mdg.errors import MdgError, Unavailable
+from mdg.identity import Identities
+from mdg.model.identity import Ihi
+from mdg.model.imaging import Patient, StoredInstance, Study
+from mdg.sources import Source
+
+T = TypeVar("T")
+
+BUDGET = 3.0
+"""Seconds that a source has to answer a search (security-tests X43)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One study, where it is, who it is about (None when nobody knows or it is disputed), and whether it is
+    quarantined."""
+
+    source: Source
+    study: Study
+    ihi: Ihi | None
+    quarantined: bool
+
+
+class Holdings:
+    """All sources of one gateway, in the order of preference when two hold the same study."""
+
+    def __init__(self, sources: Sequence[Source], identities: Identities, budget: float = BUDGET) -> None:
+        self._sources = tuple(sources)
+        self._identities = identities
+        self._budget = budget
+
+    async def of(self, ihi: Ihi) -> tuple[list[Held], list[tuple[str, str]]]:
+        """All studies of a person, and (source, issue code) of each source that did not answer."""
+        locals_ = tuple(await self._identities.local_ids(ihi))
+        answers, unanswered = await self._ask_all(lambda source: source.find(locals_))
+        studies = {study.key.uid: (source, study) for source, found in reversed(answers) for study in found}
+        return [await self._held(source, study) for source, study in studies.values()], unanswered
+
+    async def patients(self, ihi: Ihi) -> list[Patient]:
+        """Every local patient that is this person."""
+        locals_ = tuple(await self._identities.local_ids(ihi))
+
+        async def known(source: Source) -> Sequence[Patient]:
+            return [one for local in locals_ if (one := await source.patient(local)) is not None]
+
+        answers, _ = await self._ask_all(known)
+        found = {one.id: one for _, ones in reversed(answers) for one in ones}
+        return list(found.values())
+
+    async def study(self, uid: str) -> Held | None:
+        """The present version of a study by its StudyInstanceUID."""
+        return await self._first(lambda source: source.study(uid))
+
+    async def study_by_id(self, id_: str) -> Held | None:
+        """The present version of a study by its logical id."""
+        return await self._first(lambda source: source.study_by_id(id_))
+
+    async def instances(self, held: Held) -> Sequence[StoredInstance]:
+        """The files of a study, as they were when it was indexed."""
+        return await held.source.instances(held.study.key)
+
+    async def _held(self, source: Source, study: Study) -> Held:
+        ihi = await self._identities.ihi_of(study.patient)
+        return Held(source, study, ihi, await self._identities.quarantined(study.key.uid))
+
+    async def _first(self, ask: Callable[[Source], Awaitable[Study | None]]) -> Held | None:
+        answers, unanswered = await self._ask_all(ask)
+        for source, study in answers:
+            if study is not None:
+                return await self._held(source, study)
+        if unanswered:
+            raise Unavailable("a source did not answer; try again later", reason="source-" + unanswered[0][1])
+        return None
+
+    async def _ask_all(
+        self, ask: Callable[[Source], Awaitable[T]]
+    ) -> tuple[list[tuple[Source, T]], list[tuple[str, str]]]:
+        answers: dict[str, T] = {}
+        failed: dict[str, str] = {}
+
+        async def one(source: Source) -> None:
+            try:
+                with anyio.fail_after(self._budget):
+                    answers[source.name] = await ask(source)
+            except TimeoutError:
+                failed[source.name] = "timeout"
+            except (MdgError, OSError):
+                failed[source.name] = "incomplete"
+
+        async with anyio.create_task_group() as tasks:
+            for source in self._sources:
+                tasks.start_soon(one, source)
+        if failed and not answers:
+            raise Unavailable("no source answered; try again later", reason="sources")
+        return [(s, answers[s.name]) for s in self._sources if s.name in answers], sorted(failed.items())

@@ -1,0 +1,50 @@
+"""The one place where a story asks for a decision. `decide` is pure and belongs to `access`; what it needs of the
+world, the clock and the consents, is given to it here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from mdg.access import decide, require
+from mdg.exchange.holdings import Held
+from mdg.model.request import Action, Consent, Requester, Resource, Verdict
+
+Decide: TypeAlias = Callable[[Requester, Action, Resource, str, Sequence[Consent], datetime], Verdict]
+Clock: TypeAlias = Callable[[], datetime]
+
+PAYLOAD = "payload"
+"""The scope type of an envelope; that of a resource is its FHIR type."""
+
+
+def utc_now() -> datetime:
+    """The time that decisions and records are made at."""
+    return datetime.now(UTC)
+
+
+class Judge:
+    """Decides for the stories, under every purpose that the token names: any refusal counts (fhir-au 3.3)."""
+
+    def __init__(self, *, decide: Decide = decide, clock: Clock = utc_now) -> None:
+        self._decide = decide
+        self.clock = clock
+
+    def admit(self, requester: Requester, action: Action, scope_type: str) -> Verdict:
+        """Whether the caller may ask for things of this kind at all, before anything is looked up, so that the answer
+        cannot depend on what exists. `Forbidden` or `InsufficientScope`."""
+        verdict = self._verdict(requester, action, Resource(scope_type, requester.patient))
+        require(verdict)
+        return verdict
+
+    def of_study(self, requester: Requester, action: Action, scope_type: str, held: Held) -> Verdict:
+        """What the rules say about one study in its present state."""
+        study = held.study
+        return self._verdict(
+            requester, action, Resource(scope_type, held.ihi, study.key, study.labels, held.quarantined)
+        )
+
+    def _verdict(self, requester: Requester, action: Action, resource: Resource) -> Verdict:
+        """A token without a purpose is judged once, under none, for a rule to refuse it."""
+        purpose = next(iter(requester.purposes), "")
+        return self._decide(requester, action, resource, purpose, (), self.clock())

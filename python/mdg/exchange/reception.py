@@ -1,0 +1,138 @@
+"""Reception: this gateway as an Imaging Consumer, which fetches a study from another and then holds it (IEF
+"Consumer").
+
+The client finds, requests, downloads and verifies; here stands what that means for this gateway: a record before each
+question leaves, one when the study is in, and the study among the received ones only after every byte was verified.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import to_thread
+
+from mdg.audit import Audit
+from mdg.client import FoundStudy, Gateway, Opened, find_study
+from mdg.errors import MdgError, NotFound, Problem, Unprocessable
+from mdg.keys import Card, Directory
+from mdg.model.event import Event, Kind, Outcome
+from mdg.model.identity import HpiO, Ihi
+from mdg.sources import ReceivedSource
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came in. `instances`, `bytes` (sealed) and `seconds` (of the download) are for the one who waits for it."""
+
+    study: str
+    version: int
+    envelope_id: str
+    instances: int
+    bytes: int
+    seconds: float
+
+
+class Reception:
+    """The consuming side of one gateway. `folder` is private and on the file system of the received studies."""
+
+    def __init__(
+        self,
+        gateway: Callable[[str], Gateway],
+        directory: Directory,
+        received: ReceivedSource,
+        audit: Audit,
+        folder: Path,
+    ) -> None:
+        self._gateway = gateway
+        self._directory = directory
+        self._received = received
+        self._audit = audit
+        self._folder = folder
+
+    async def receive(
+        self,
+        gateway_url: str,
+        ihi: Ihi,
+        uid: str | None,
+        *,
+        provider: HpiO | None,
+        request_id: str,
+        purpose: str = "TREAT",
+    ) -> Received:
+        """The study `uid` of a person, or their only one, from the gateway at `gateway_url`.
+
+        Its signature must be by `provider`, or by the organisation that its Endpoint names when none is given; the key
+        is taken from the directory, never from the gateway. `NotFound` when there is no study, `Unprocessable` when
+        there are several and none was named; `Refused` with the first fault of the envelope. After an error nothing of
+        it is kept, and the record says why.
+        """
+        try:
+            gateway = self._gateway(gateway_url)
+            await self._record(Kind.QUERY_SENT, ihi, uid, request_id)
+            study = _chosen((await gateway.find(ihi, request_id=request_id, purpose=purpose)).studies, uid)
+            card = await self._card(study, provider)
+            await self._record(Kind.RETRIEVAL_SENT, ihi, study.uid, request_id, (("provider", card.id),))
+            opened = await gateway.fetch(
+                study, ihi, await self._new_folder(), provider=card, request_id=request_id, purpose=purpose
+            )
+            return await self._keep(opened, ihi, request_id)
+        except MdgError as error:
+            await self._audit.record(
+                Event(Kind.IMPORT, Outcome.FAILURE, request_id, patient=ihi, study_uid=uid, reason=_reason(error))
+            )
+            raise
+
+    async def _card(self, study: FoundStudy, provider: HpiO | None) -> Card:
+        organisation = provider or study.custodian
+        card = await self._directory.card_by_id(organisation.uri) if organisation else None
+        if card is None:
+            raise Unprocessable("the directory has no key of that provider to verify with", reason="no-key")
+        return card
+
+    async def _record(
+        self, kind: Kind, ihi: Ihi, uid: str | None, request_id: str, details: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        await self._audit.record(Event(kind, Outcome.SUCCESS, request_id, patient=ihi, study_uid=uid, details=details))
+
+    async def _new_folder(self) -> Path:
+        await to_thread.run_sync(lambda: self._folder.mkdir(mode=0o700, parents=True, exist_ok=True))
+        return self._folder / secrets.token_hex(16)
+
+    async def _keep(self, opened: Opened, ihi: Ihi, request_id: str) -> Received:
+        """Takes a verified study among the received ones; it can be found from here on."""
+        key = await self._received.add(opened.folder, opened.report)
+        await self._audit.record(
+            Event(
+                Kind.IMPORT,
+                Outcome.SUCCESS,
+                request_id,
+                patient=ihi,
+                study_uid=key.uid,
+                envelope_id=opened.report.id,
+                count=opened.report.instances,
+                bytes=opened.length,
+            )
+        )
+        return Received(
+            key.uid, key.version, opened.report.id, opened.report.instances or 0, opened.length, opened.seconds
+        )
+
+
+def _chosen(found: tuple[FoundStudy, ...], uid: str | None) -> FoundStudy:
+    if uid is not None:
+        return find_study(found, uid)
+    if not found:
+        raise NotFound(reason="nothing-found")
+    if len(found) > 1:
+        raise Unprocessable("the provider has several studies of this person; name one", reason="several-studies")
+    return found[0]
+
+
+def _reason(error: MdgError) -> str:
+    """The code that the record keeps; never a text, which might hold what a stranger wrote."""
+    if isinstance(error, Problem):
+        return error.reason
+    return str(getattr(error, "code", type(error).__name__))

@@ -1,0 +1,49 @@
+"""A `Release`: bytes that may leave now, and what must happen while and after they do.
+
+It is made after the decision and the durable record, so whoever holds one may send it. `web.bulk` alone turns it into
+bytes on a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller wants of a release: `GET` or `HEAD`, and the fields `Range` and `If-Range` as they came."""
+
+    method: str
+    range: str | None
+    if_range: str | None
+
+
+class Pieces(Protocol):
+    """Blocking reader of one range: `_core.Stream`. A view is valid until the fourth `next` after it; None is the
+    end."""
+
+    def next(self) -> memoryview | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """`status` 200 or 206 with its `headers`, and bytes [start, end) from `open`, which blocks and runs in a worker.
+
+    `again` decides anew and raises when the answer has changed; `ended` records how many bytes went out and why it
+    stopped (`complete`, `disconnected`, `slow-reader`, `aborted-consent`, or the code of an error).
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    start: int
+    end: int
+    open: Callable[[int, int], Pieces] = field(repr=False)
+    again: Callable[[], Awaitable[None]] = field(repr=False)
+    ended: Callable[[int, str], Awaitable[None]] = field(repr=False)
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body, exactly."""
+        return self.end - self.start

@@ -1,0 +1,375 @@
+"""Retrieval: one request moves a whole study, sealed to the one who asked (IEF "Bulk Imaging Transfer"; fhir-au 2.4).
+
+`request` answers a signed request (seg/1 8.4) with the address of an envelope made for it; `fetch` gives the envelope
+of a study sealed to the client's key in the directory; `download` and `stored` give the bytes of either. Every call is
+decided anew, the grant and each release are in the audit before a byte leaves, and a running stream is decided again
+as it goes. Making takes as long as it takes: a caller who would wait longer than 30 s is told to come back, and the
+work goes on.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from mdg.access import Replay, RetrievalRequest, Tickets, verify_request
+from mdg.audit import Audit
+from mdg.errors import Conflict, Forbidden, NotFound, Problem, Refused, Throttled, Unavailable, Unprocessable
+from mdg.exchange.envelopes import Envelope, Envelopes, identifiers_of
+from mdg.exchange.holdings import Held, Holdings
+from mdg.exchange.judge import PAYLOAD, Judge
+from mdg.exchange.ranges import select
+from mdg.exchange.release import Release, Wanted
+from mdg.fhir.patient import record_system
+from mdg.keys import Card, Directory
+from mdg.model.event import Event, Kind, Outcome
+from mdg.model.identity import HpiO, Ihi
+from mdg.model.request import Action, Requester, Verdict
+
+PATIENCE = 30.0
+"""Seconds that a caller waits for an envelope before it is told to come back (fhir-au 2.4)."""
+AT_ONCE = 2
+"""Envelopes made at the same time: each keeps a core and a disk busy."""
+WAITING = 32
+"""Envelopes that may wait to be made; more are refused with 429 (security-tests D14)."""
+KEPT = 300.0
+"""Seconds that finished work waits for the caller who was told to come back: as long as a request lives."""
+LEVEL_STATIC, LEVEL_REQUEST = 0, 2
+"""Forward-secrecy levels (seg/1 16): sealed to the directory's key, sealed to a key made for this request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The answer to a request: where the envelope is, how long it is, until when it is kept. `fs`: seg/1 section 16."""
+
+    path: str
+    length: int
+    etag: str
+    not_after: str
+    fs: int
+
+
+@dataclass(slots=True)
+class _Job:
+    """An envelope in the making, shared by all who wait for it. `since`: when it was done, on anyio's clock."""
+
+    done: anyio.Event = field(default_factory=anyio.Event)
+    since: float = float("inf")
+    made: Envelope | None = None
+    error: Exception | None = None
+
+
+class Retrieval:
+    """The retrieval side of one gateway; enter it for its workers to run."""
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        judge: Judge,
+        audit: Audit,
+        envelopes: Envelopes,
+        *,
+        tickets: Tickets,
+        replay: Replay,
+        directory: Directory,
+        custodian: HpiO,
+        default_issuer: str,
+        minimum_level: int,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._holdings = holdings
+        self._judge = judge
+        self._audit = audit
+        self._envelopes = envelopes
+        self._tickets = tickets
+        self._replay = replay
+        self._directory = directory
+        self._custodian = custodian
+        self._default_issuer = default_issuer
+        self._minimum_level = minimum_level
+        self._patience = patience
+        self._jobs: dict[object, _Job] = {}
+        self._limit = anyio.CapacityLimiter(AT_ONCE)
+        self._workers: TaskGroup | None = None
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[Self]:
+        """Runs the workers and the sweep of lapsed spools until it is left; unfinished work is dropped then."""
+        await self._envelopes.sweep(self._judge.clock(), starting=True)
+        async with anyio.create_task_group() as workers:
+            self._workers = workers
+            workers.start_soon(self._sweep)
+            try:
+                yield self
+            finally:
+                self._workers = None
+                workers.cancel_scope.cancel()
+
+    # --- asking ---
+
+    async def request(self, requester: Requester, jws: bytes, request_id: str) -> Granted:
+        """Answers a signed retrieval request. Its nonce is used up by the grant only, so a 503 may simply be repeated.
+
+        `Unauthenticated`, `Conflict`, `Unprocessable`, `NotFound`, `Unavailable` as table 2.4 says.
+        """
+        self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
+        now = self._judge.clock()
+        asked = await verify_request(
+            jws, audience=self._custodian.uri, requester=requester, directory=self._directory, now=now
+        )
+        async with self._replay.once("nonce", asked.nonce_key, asked.nonce_until):
+            held, ihi, verdict = await self._disclosable(requester, await self._holdings.study_by_id(asked.study))
+            made = await self._made(
+                ("request", asked.digest), partial(self._make_for_request, requester, asked, held, ihi)
+            )
+            await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
+        return self._granted(requester, made)
+
+    async def renew(self, requester: Requester, id_: str, request_id: str) -> Granted:
+        """A new ticket under a fresh token, for the same envelope (seg/1 10.1)."""
+        self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
+        made = await self._envelopes.by_id(id_, self._judge.clock())
+        if made is None or not made.belongs_to(requester) or made.jkt != requester.jkt:
+            raise NotFound
+        verdict = await self._decided_again(requester, made)
+        await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
+        return self._granted(requester, made)
+
+    async def fetch(self, requester: Requester, uid: str, wanted: Wanted, request_id: str) -> Release:
+        """The envelope of study `uid`, sealed to the client's key in the directory; made when there is none that
+        lives."""
+        self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
+        held, ihi, verdict = await self._disclosable(requester, await self._holdings.study(uid))
+        if self._minimum_level > LEVEL_STATIC:
+            raise Unprocessable(
+                "an envelope sealed to a long-lived key is not given here; POST a signed request to /api/jmix/requests",
+                reason="fs-unavailable",
+            )
+        card = await self._directory.card_by_id(requester.organisation.uri)
+        if card is None:
+            raise Unprocessable("the directory has no key of this organisation to seal to", reason="no-key")
+        made = await self._envelopes.current(requester, held, card.x25519, self._judge.clock())
+        if made is None:
+            key = (
+                "directory",
+                requester.issuer,
+                requester.client_id,
+                requester.organisation,
+                held.study.key,
+                card.x25519,
+            )
+            made = await self._made(key, partial(self._make_for_card, requester, card, held, ihi))
+            await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
+        return await self._release(requester, made, verdict, wanted, request_id)
+
+    # --- giving ---
+
+    async def download(self, requester: Requester, id_: str, ticket: str, wanted: Wanted, request_id: str) -> Release:
+        """The bytes of an envelope that a request was granted. `Forbidden` for a ticket that is not good."""
+        self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
+        self._tickets.check(ticket, id_, requester, wanted.method, self._judge.clock())
+        made = await self._envelopes.by_id(id_, self._judge.clock())
+        if made is None or not made.belongs_to(requester):
+            raise NotFound(reason="no-such-recipe")
+        verdict = await self._decided_again(requester, made)
+        return await self._release(requester, made, verdict, wanted, request_id)
+
+    async def stored(self, requester: Requester, envelope_id: str, wanted: Wanted, request_id: str) -> Release:
+        """A finished envelope by its JMIX id: the client's own, sealed to its directory key."""
+        made, verdict = await self._own(requester, envelope_id)
+        return await self._release(requester, made, verdict, wanted, request_id)
+
+    async def manifest(self, requester: Requester, envelope_id: str, request_id: str) -> bytes:
+        """The exact bytes of manifest.json of such an envelope."""
+        made, verdict = await self._own(requester, envelope_id)
+        await self._record(Kind.READ, requester, made, request_id, verdict=verdict, count=1)
+        return made.manifest
+
+    # --- how ---
+
+    async def _disclosable(self, requester: Requester, held: Held | None) -> tuple[Held, Ihi, Verdict]:
+        """The study with its person, when it may be disclosed; absent, hidden and somebody else's are all alike."""
+        if held is None or held.ihi is None:
+            raise NotFound
+        verdict = self._verdict(requester, held)
+        if not verdict.allowed:
+            raise NotFound(reason="hidden")
+        return held, held.ihi, verdict
+
+    def _verdict(self, requester: Requester, held: Held) -> Verdict:
+        return self._judge.of_study(requester, Action.DISCLOSE, PAYLOAD, held)
+
+    async def _own(self, requester: Requester, envelope_id: str) -> tuple[Envelope, Verdict]:
+        self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
+        made = await self._envelopes.by_envelope_id(envelope_id, self._judge.clock())
+        if made is None or not made.belongs_to(requester) or made.request_digest is not None:
+            raise NotFound
+        return made, await self._decided_again(requester, made)
+
+    async def _decided_again(self, requester: Requester, made: Envelope) -> Verdict:
+        """The decision on what was granted, by the study's present state: `Forbidden` from the moment it turns (C20,
+        C32)."""
+        held = await self._holdings.study(made.study_uid)
+        if held is None:
+            raise NotFound(reason="study-gone")
+        verdict = self._verdict(requester, held)
+        if not verdict.allowed:
+            raise Forbidden(reason="decision-changed")
+        return verdict
+
+    async def _made(self, key: object, make: Callable[[], Awaitable[Envelope]]) -> Envelope:
+        """The envelope of job `key`, which goes on when this caller has waited long enough."""
+        job = self._jobs.get(key)
+        if job is None:
+            if self._workers is None:
+                raise Unavailable(reason="stopping")
+            if len(self._jobs) >= AT_ONCE + WAITING:
+                raise Throttled("many envelopes are being made; try again later", headers={"Retry-After": "30"})
+            job = self._jobs[key] = _Job()
+            self._workers.start_soon(self._work, key, job, make)
+        with anyio.move_on_after(self._patience):
+            await job.done.wait()
+        if not job.done.is_set():
+            raise Unavailable("the envelope is being made; repeat the request", reason="not-ready", retry_after=10)
+        self._jobs.pop(key, None)
+        if job.made is not None:
+            return job.made
+        raise job.error or Unavailable(reason="stopping")
+
+    async def _work(self, key: object, job: _Job, make: Callable[[], Awaitable[Envelope]]) -> None:
+        try:
+            async with self._limit:
+                job.made = await make()
+        except Refused as error:
+            job.error = Conflict(
+                "a file of the study has changed since it was indexed; index it again", reason=error.code
+            )
+        except Problem as error:
+            job.error = error
+        except Exception as error:
+            job.error = Unavailable("the envelope could not be made", reason=f"pack-{type(error).__name__}")
+            job.error.__cause__ = error
+        finally:
+            job.since = anyio.current_time()
+            job.done.set()
+
+    async def _make_for_request(self, requester: Requester, asked: RetrievalRequest, held: Held, ihi: Ihi) -> Envelope:
+        return await self._make(requester, asked.card, held, ihi, recipient=asked.public_key, digest=asked.digest)
+
+    async def _make_for_card(self, requester: Requester, card: Card, held: Held, ihi: Ihi) -> Envelope:
+        return await self._make(requester, card, held, ihi, recipient=card.x25519, digest=None)
+
+    async def _make(
+        self, requester: Requester, card: Card, held: Held, ihi: Ihi, *, recipient: bytes, digest: bytes | None
+    ) -> Envelope:
+        return await self._envelopes.make(
+            held,
+            await self._holdings.instances(held),
+            requester=requester,
+            receiver=card,
+            recipient=recipient,
+            identifiers=identifiers_of(
+                held, ihi, record_system(held.study.patient, self._custodian, self._default_issuer)
+            ),
+            request_digest=digest,
+            now=self._judge.clock(),
+        )
+
+    def _granted(self, requester: Requester, made: Envelope) -> Granted:
+        recipe = made.recipe
+        return Granted(
+            path=f"/api/jmix/r/{made.id}?t={self._tickets.issue(made.id, requester, self._judge.clock())}",
+            length=recipe.length,
+            etag=_etag(recipe.sha256),
+            not_after=made.not_after.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            fs=LEVEL_REQUEST,
+        )
+
+    async def _release(
+        self, requester: Requester, made: Envelope, verdict: Verdict, wanted: Wanted, request_id: str
+    ) -> Release:
+        recipe = made.recipe
+        etag = _etag(recipe.sha256)
+        span = select(wanted.range if wanted.method == "GET" else None, wanted.if_range, etag, recipe.length)
+        headers = {
+            "Content-Type": "application/zip",
+            "Content-Disposition": f'attachment; filename="{made.envelope_id}.zip"',
+            "ETag": etag,
+        }
+        if made.request_digest is None:
+            headers["Content-Location"] = f"/api/jmix/{made.envelope_id}"
+            if not span.partial:
+                headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(recipe.sha256).decode()}:"
+        if span.partial:
+            headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{recipe.length}"
+        size = span.end - span.start if wanted.method == "GET" else 0
+        await self._record(Kind.RELEASE, requester, made, request_id, verdict=verdict, size=size)
+
+        async def again() -> None:
+            await self._decided_again(requester, made)
+
+        async def ended(sent: int, why: str) -> None:
+            outcome = Outcome.SUCCESS if why == "complete" else Outcome.FAILURE
+            await self._record(Kind.RELEASE_END, requester, made, request_id, outcome=outcome, reason=why, size=sent)
+
+        return Release(
+            status=206 if span.partial else 200,
+            headers=headers,
+            start=span.start,
+            end=span.end,
+            open=lambda start, end: recipe.stream([str(self._envelopes.path(made.id))], start, end),
+            again=again,
+            ended=ended,
+        )
+
+    async def _record(
+        self,
+        kind: Kind,
+        requester: Requester,
+        made: Envelope,
+        request_id: str,
+        *,
+        verdict: Verdict | None = None,
+        outcome: Outcome = Outcome.SUCCESS,
+        reason: str = "",
+        count: int | None = None,
+        size: int | None = None,
+    ) -> None:
+        await self._audit.record(
+            Event(
+                kind,
+                outcome,
+                request_id,
+                requester=requester,
+                patient=requester.patient,
+                study_uid=made.study_uid,
+                envelope_id=made.envelope_id,
+                reason=reason,
+                verdict=verdict,
+                count=count,
+                bytes=size,
+                details=(("recipe", made.id), ("study-version", str(made.study_version))),
+            )
+        )
+
+    async def _sweep(self) -> None:
+        """Erases lapsed spools, and forgets finished work that nobody came back for."""
+        while True:
+            await anyio.sleep(60)
+            with suppress(Unavailable):  # a store that is down now is swept when it is back
+                await self._envelopes.sweep(self._judge.clock())
+            forgotten = [key for key, job in self._jobs.items() if job.since + KEPT < anyio.current_time()]
+            for key in forgotten:
+                del self._jobs[key]
+
+
+def _etag(sha256: bytes) -> str:
+    """A finished file is named by its own digest."""
+    return f'"{sha256.hex()}"'

@@ -1,0 +1,38 @@
+"""In a sandbox without identity.csv every patient gets a made-up IHI, so that a first try finds something.
+
+The rows say `sandbox` as their source. A patient who has an IHI from anywhere keeps it; the made-up one of a local id
+is always the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+
+from mdg.identity.enrichment import Claim, identities, replace_csv
+from mdg.model.identity import HpiO, Ihi, LocalId
+from mdg.sandbox.identifiers import made_up
+from mdg.store import Store
+from mdg.store.index import patients
+
+SOURCE = "sandbox"
+
+
+async def make_up_identities(store: Store, custodian: HpiO) -> Sequence[Claim]:
+    """Gives each indexed patient without an IHI a made-up one; the claims made so far, new or not."""
+    known = select(identities.c.issuer, identities.c.patient).where(
+        identities.c.custodian == custodian, identities.c.source != SOURCE
+    )
+    everybody = select(patients.c.issuer, patients.c.value).where(patients.c.custodian == custodian)
+    async with store.read() as connection:
+        have = {LocalId(row.patient, row.issuer) for row in await connection.execute(known)}
+        locals_ = [LocalId(row.value, row.issuer) for row in await connection.execute(everybody)]
+    today = datetime.now(UTC).date()
+    claims = [
+        Claim(local, made_up(Ihi, f"{local.issuer}\n{local.value}"), SOURCE, today)
+        for local in sorted(set(locals_) - have)
+    ]
+    await store.write(lambda connection: replace_csv(connection, custodian, claims))
+    return claims

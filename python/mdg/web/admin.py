@@ -1,0 +1,144 @@
+"""The admin door: numbers, records, and what this gateway retrieves as a consumer. Never on the public listener."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mdg.audit import Audit
+from mdg.errors import Forbidden, Invalid, MdgError, NotFound, Problem, Refused
+from mdg.exchange.reception import Reception
+from mdg.fhir.imaging_study import UID
+from mdg.identity import Identities
+from mdg.model.identity import HpiO, Ihi
+from mdg.web.answers import JsonResponse
+from mdg.web.asking import body, media_type, request_id
+from mdg.web.metrics import Metrics
+
+BODY_LIMIT = 4096
+FIELDS = {"gateway", "provider", "ihi", "study", "purpose"}
+
+
+class AdminLock:
+    """The operator's own credential. Without `token` the listener is on the loopback, which the settings made sure of;
+    a token of the data plane opens nothing here (security-tests K6)."""
+
+    def __init__(self, app: ASGIApp, *, token: str | None) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode() if token else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if self._expected is None:
+            if given:
+                raise Forbidden(reason="admin-credential")
+        elif len(given) != 1 or not hmac.compare_digest(given[0], self._expected):
+            raise Forbidden(reason="admin-credential")
+        await self._app(scope, receive, send)
+
+
+class UpstreamRefused(Problem):
+    """What another gateway sent does not hold; `reason` is the code of the fault."""
+
+    status = 502
+    issue = "security"
+
+
+class AdminDoor:
+    """`details` tells the health of all parts."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        audit: Audit,
+        identities: Identities,
+        reception: Reception,
+        details: Callable[[], Awaitable[Mapping[str, object]]],
+    ) -> None:
+        self._metrics = metrics
+        self._audit = audit
+        self._identities = identities
+        self._reception = reception
+        self._details = details
+
+    async def health(self, request: Request) -> Response:
+        """`GET /health`."""
+        return JsonResponse(await self._details())
+
+    async def version(self, request: Request) -> Response:
+        """`GET /version`."""
+        details = await self._details()
+        return JsonResponse({name: details[name] for name in ("version", "started")})
+
+    async def metrics(self, request: Request) -> Response:
+        """`GET /metrics`, Prometheus text format."""
+        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def audit_count(self, request: Request) -> Response:
+        """`GET /audit`: how many records there are."""
+        return JsonResponse({"records": await self._audit.count()})
+
+    async def audit(self, request: Request) -> Response:
+        """`GET /audit/{request_id}`: the AuditEvents of one request, in the order they were written."""
+        events = await self._audit.for_request(request.path_params["request_id"])
+        if not events:
+            raise NotFound
+        return JsonResponse({"events": events})
+
+    async def problems(self, request: Request) -> Response:
+        """`GET /problems`: studies that cannot be found, and what to do."""
+        return JsonResponse({"problems": [asdict(problem) for problem in await self._identities.problems()]})
+
+    async def retrieve(self, request: Request) -> Response:
+        """`POST /retrievals`: fetch a study from another gateway, verify and keep it.
+
+        JSON `{"gateway": URL, "ihi": "16 digits"}` and, optionally, `study` (StudyInstanceUID), `provider` (HPI-O of
+        the organisation that must have signed) and `purpose`. 201 with what came in; 502 with the code of the first
+        fault.
+        """
+        media_type(request, ("application/json",))
+        asked = _asked(await body(request, BODY_LIMIT))
+        try:
+            provider = HpiO.parse(asked["provider"]) if "provider" in asked else None
+            ihi = Ihi.parse(asked["ihi"])
+        except (KeyError, ValueError):
+            raise Invalid("ihi is a valid IHI, provider a valid HPI-O") from None
+        study = asked.get("study")
+        if study is not None and not UID.match(study):
+            raise Invalid("study is a DICOM UID")
+        try:
+            received = await self._reception.receive(
+                asked.get("gateway", ""),
+                ihi,
+                study,
+                provider=provider,
+                request_id=request_id(request),
+                purpose=asked.get("purpose", "TREAT"),
+            )
+        except Refused as error:
+            raise UpstreamRefused(f"what came does not hold: {error.code}", reason=error.code) from error
+        except Problem:
+            raise
+        except MdgError as error:
+            raise UpstreamRefused("the other gateway could not be asked", reason=type(error).__name__) from error
+        return JsonResponse({**asdict(received), "request_id": request_id(request)}, 201)
+
+
+def _asked(raw: bytes) -> dict[str, str]:
+    try:
+        asked = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise Invalid("the body is not JSON") from None
+    if (
+        not isinstance(asked, dict)
+        or not FIELDS.issuperset(asked)
+        or not all(isinstance(v, str) for v in asked.values())
+    ):
+        raise Invalid("the body is a JSON object of text: " + ", ".join(sorted(FIELDS)))
+    return asked

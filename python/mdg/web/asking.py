@@ -1,0 +1,102 @@
+"""What doors read from a request: its id, its parameters, its body under a limit, what it accepts. Strict, and no
+value is repeated in a refusal (security-tests 2, 4 F and G)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from mdg.errors import Invalid, NotAcceptable, NotSupported, TooLarge, UnsupportedMedia
+from mdg.fhir.search import Pairs, check_format
+from mdg.model.request import Requester
+
+FORM = "application/x-www-form-urlencoded"
+FORM_LIMIT = 64 * 1024
+"""Bytes of a search; a parameter has at most 1024 characters and there are at most 100."""
+FIELDS = 100
+FHIR_TYPES = ("application/fhir+json", "application/json", "application/json+fhir")
+
+
+def request_id(request: Request) -> str:
+    """The id that the edge gave or took."""
+    return str(request.scope["state"]["request_id"])
+
+
+def requester(request: Request) -> Requester:
+    """Who asks; only routes behind `Authentication` may call this."""
+    found = request.scope["state"]["requester"]
+    assert isinstance(found, Requester)  # noqa: S101 -- a route without authentication must fail, not be open
+    return found
+
+
+def query(request: Request) -> Pairs:
+    """The parameters of the URL."""
+    return _pairs(request.scope["query_string"])
+
+
+def no_parameters(request: Request) -> None:
+    """`NotSupported` for any parameter but `_format` and `_pretty`, which each read of a resource takes."""
+    for name, value in query(request):
+        if name not in ("_format", "_pretty"):
+            raise NotSupported("this address takes no parameters")
+        check_format(name, value)
+
+
+async def body(request: Request, limit: int) -> bytes:
+    """The whole body, at most `limit` bytes; `TooLarge` before more is read, `UnsupportedMedia` when it is packed."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedMedia("a body is sent as it is, without Content-Encoding")
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise TooLarge(f"a body here has at most {limit} bytes")
+    received = bytearray()
+    async for piece in request.stream():
+        received += piece
+        if len(received) > limit:
+            raise TooLarge(f"a body here has at most {limit} bytes")
+    return bytes(received)
+
+
+async def form(request: Request) -> tuple[Pairs, bytes]:
+    """The fields of a form body, and the body as it came for the record."""
+    media_type(request, (FORM,))
+    raw = await body(request, FORM_LIMIT)
+    return _pairs(raw), raw
+
+
+def media_type(request: Request, accepted: Collection[str]) -> None:
+    """`UnsupportedMedia` unless the body is declared as one of `accepted`."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in accepted:
+        raise UnsupportedMedia("Content-Type is " + " or ".join(accepted))
+
+
+def accepts(request: Request, offered: Collection[str]) -> None:
+    """`NotAcceptable` unless `Accept` admits one of the `offered` media types (RFC 9110 12.5.1)."""
+    wanted = ",".join(request.headers.getlist("accept"))
+    if not wanted.strip() or any(_admits(part, offered) for part in wanted.split(",")):
+        return
+    raise NotAcceptable("offered here: " + ", ".join(offered))
+
+
+def _admits(part: str, offered: Collection[str]) -> bool:
+    name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if (key == "q" and value.strip("0.") == "") or (key == "fhirversion" and value not in ("4.0", "4.0.1")):
+            return False
+    return name == "*/*" or any(name in (type_, type_.split("/", maxsplit=1)[0] + "/*") for type_ in offered)
+
+
+def _pairs(raw: bytes) -> Pairs:
+    try:
+        return parse_qsl(
+            raw.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(raw),
+            errors="strict",
+            max_num_fields=FIELDS,
+        )
+    except ValueError:
+        raise Invalid("the parameters are not form-encoded UTF-8, or more than 100") from None

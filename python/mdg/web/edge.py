@@ -1,0 +1,200 @@
+"""The edge of a listener: what holds for every request, whatever is behind the address (security-tests 4 F, K).
+
+It gives the request its id, refuses what no door should see, turns every error into an OperationOutcome, records every
+refusal before it is answered, and writes one line of log with the path template, never the path. `Server` is never
+sent.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mdg.audit import Audit
+from mdg.errors import Invalid, MdgError, MethodNotAllowed, NotFound, Problem, TooLarge, Unavailable
+from mdg.model.event import Event, Kind, Outcome
+from mdg.web.answers import refusal
+from mdg.web.metrics import Metrics
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+HEADER_BYTES = 16 * 1024
+HEADER_FIELDS = 100
+_PATH = re.compile(rb"(?:/(?!\.{0,2}(?:/|\Z))[A-Za-z0-9\-._~$:@!&'()*+,=]+)+/?|/")
+"""A path in its one form: no empty or dot segment, nothing escaped, no backslash, no NUL (F22)."""
+_ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+
+log = structlog.get_logger("mdg.access")
+
+
+class HttpVersionNotSupported(Problem):
+    """HTTP/1.1 is what this listener speaks (RFC 9110 15.6.6)."""
+
+    status = 505
+    issue = "not-supported"
+
+
+class HeaderTooLarge(Problem):
+    """Request line and header over their limit (RFC 6585 5)."""
+
+    status = 431
+    issue = "too-long"
+
+
+class Edge:
+    """Wraps the application of one listener. `hosts` are the names it answers to, compared with `Host`; `doors` names
+    the path template of an endpoint for log and metrics."""
+
+    def __init__(
+        self, app: ASGIApp, *, audit: Audit, hosts: Collection[str], doors: Mapping[object, str], metrics: Metrics
+    ) -> None:
+        self._app = app
+        self._audit = audit
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._doors = doors
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        state = scope.setdefault("state", {})
+        state["request_id"] = id_ = _request_id(scope)
+        sent = _Sent(send, id_, head=scope["method"] == "HEAD")
+        began = time.perf_counter()
+        reason = ""
+        try:
+            _check(scope, self._hosts)
+            await self._app(scope, receive, sent)
+        except Exception as error:
+            problem = as_problem(error)
+            reason = problem.reason
+            if problem.status >= 500:
+                log.error("failed", request_id=id_, reason=reason, error=type(error).__name__, where=_where(error))
+            if sent.status is None:
+                problem = await self._record(problem, scope, id_)
+                await refusal(problem, id_)(scope, receive, sent)
+        finally:
+            self._note(scope, sent, reason, time.perf_counter() - began)
+
+    async def _record(self, problem: Problem, scope: Scope, id_: str) -> Problem:
+        """The refusal, recorded; `Unavailable` in its place when the record cannot be made."""
+        failed = problem.status == 401
+        try:
+            await self._audit.record(
+                Event(
+                    Kind.AUTHENTICATION_FAILED if failed else Kind.REFUSED,
+                    Outcome.FAILURE if problem.status >= 500 else Outcome.REFUSED,
+                    id_,
+                    requester=scope["state"].get("requester"),
+                    reason=problem.reason,
+                    details=(
+                        ("method", scope["method"]),
+                        ("door", self._template(scope)),
+                        ("status", str(problem.status)),
+                    ),
+                )
+            )
+        except MdgError:
+            return Unavailable(reason="audit")
+        return problem
+
+    def _template(self, scope: Scope) -> str:
+        """The path template of the matched route: `/fhir/Patient/{id}`, never the path."""
+        if scope.get("root_path"):  # a mounted application, such as the sandbox, has addresses of its own
+            return f"{scope['root_path']}/…"
+        return self._doors.get(scope.get("endpoint"), "unmatched")
+
+    def _note(self, scope: Scope, sent: _Sent, reason: str, seconds: float) -> None:
+        door, status = self._template(scope), sent.status or 0
+        self._metrics.request(door, scope["method"], status, seconds, sent.bytes)
+        who = scope["state"].get("requester")
+        log.info(
+            "request",
+            request_id=scope["state"]["request_id"],
+            method=scope["method"] if scope["method"] in METHODS else "other",
+            door=door,
+            status=status,
+            bytes=sent.bytes,
+            ms=round(seconds * 1000, 1),
+            **({"client": who.client_id[:256]} if who is not None else {}),
+            **({"reason": reason} if reason else {}),
+        )
+
+
+class _Sent:
+    """Sends on, with the headers that every answer has, and counts."""
+
+    def __init__(self, send: Send, request_id: str, *, head: bool) -> None:
+        self._send = send
+        self._id = request_id.encode()
+        self._head = head
+        self.status: int | None = None
+        self.bytes = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            given = [(name.lower(), value) for name, value in message.get("headers", ())]
+            names = {name for name, _ in given}
+            given += [(name, value) for name, value in _ALWAYS if name not in names]
+            message = {**message, "headers": [*given, (b"x-request-id", self._id)]}
+        elif message["type"] == "http.response.body":
+            self.bytes += 0 if self._head else len(message.get("body", b""))
+        await self._send(message)
+
+
+def as_problem(error: Exception) -> Problem:
+    """What the caller is told. An error that is no refusal of ours says nothing but that there was one."""
+    match error:
+        case Problem():
+            return error
+        case HTTPException(status_code=404):
+            return NotFound(reason="no-such-address")
+        case HTTPException(status_code=405):
+            return MethodNotAllowed("this address does not take that method", headers=error.headers)
+        case HTTPException(status_code=413):
+            return TooLarge("the body is too large")
+        case MdgError():
+            return Problem(
+                "the request could not be answered", reason=str(getattr(error, "code", type(error).__name__))
+            )
+        case _:
+            return Problem("the request could not be answered", reason=f"fault-{type(error).__name__}")
+
+
+def _request_id(scope: Scope) -> str:
+    given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    try:
+        return str(UUID(given[0].decode("ascii"))) if len(given) == 1 else str(uuid4())
+    except ValueError:
+        return str(uuid4())
+
+
+def _check(scope: Scope, hosts: frozenset[str]) -> None:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise HttpVersionNotSupported("speak HTTP/1.1", reason="http-version")
+    if scope["method"] not in METHODS:
+        raise MethodNotAllowed("no such method here", headers={"Connection": "close", "Allow": "GET, HEAD, POST"})
+    line = len(scope["raw_path"]) + len(scope["query_string"])
+    if len(headers) > HEADER_FIELDS or line + sum(len(n) + len(v) + 4 for n, v in headers) > HEADER_BYTES:
+        raise HeaderTooLarge(f"at most {HEADER_BYTES} bytes and {HEADER_FIELDS} fields")
+    named = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
+    if len(named) != 1 or named[0] not in hosts:
+        raise Invalid("Host is not a name of this gateway", reason="host")
+    if not _PATH.fullmatch(scope["raw_path"]):
+        raise Invalid("the path is not in its one form", reason="path-form")
+
+
+def _where(error: BaseException) -> str:
+    """File and line of the innermost frame: enough to find it, and no value of anybody."""
+    frame: Any = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"{frame.tb_frame.f_code.co_filename.rpartition('mdg/')[2]}:{frame.tb_lineno}" if frame else ""

@@ -1,0 +1,33 @@
+"""Serving one application on one listening socket by hypercorn: HTTP/1.1, no banner, the limits of security-tests 2.
+
+The applications use nothing that only hypercorn has, so another ASGI server can take its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from starlette.types import ASGIApp
+
+GRACE = 10.0
+"""Seconds that running downloads get after the stop; they resume by Range elsewhere (security-tests X24)."""
+
+
+async def listen(app: ASGIApp, listener: socket.socket, stop: Callable[[], Awaitable[object]]) -> None:
+    """Serves until `stop` returns, then lets running answers end for GRACE seconds. `listener` is bound already, and is
+    closed by the server."""
+    config = Config()
+    config.bind = [f"fd://{listener.detach()}"]
+    config.alpn_protocols = ["http/1.1"]
+    config.include_server_header = False
+    config.h11_max_incomplete_size = 16 * 1024  # bytes of request line and header
+    config.graceful_timeout = GRACE
+    config.keep_alive_timeout = 60.0
+    config.accesslog = None  # the edge writes it, without paths and addresses
+    config.errorlog = logging.getLogger("mdg.http")
+    config.loglevel = "WARNING"
+    await serve(app, config, shutdown_trigger=stop)  # type: ignore[arg-type]  # hypercorn has ASGI types of its own

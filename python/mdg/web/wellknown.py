@@ -1,0 +1,57 @@
+"""What a client must know before it can ask: whose tokens count here and how they are bound (RFC 9728; fhir-au 8.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mdg.web.answers import JsonResponse
+
+SCOPES = (
+    "system/ImagingStudy.rs",
+    "system/Endpoint.rs",
+    "system/Patient.rs",
+    "urn:ief:scope:imaging.retrieve",
+)
+ALGORITHMS = ("ES256",)
+"""Of DPoP proofs."""
+_CACHED = {"Cache-Control": "max-age=300"}
+
+
+class WellKnownDoor:
+    """Public documents of the listener at `public_url`, which trusts `issuers`."""
+
+    def __init__(self, public_url: str, issuers: Sequence[str], token_url: str) -> None:
+        self._public_url = public_url
+        self._issuers = list(issuers)
+        self._token_url = token_url
+
+    async def protected_resource(self, request: Request) -> Response:
+        """`GET /.well-known/oauth-protected-resource` (RFC 9728 2)."""
+        return JsonResponse(
+            {
+                "resource": f"{self._public_url}/fhir",
+                "authorization_servers": self._issuers,
+                "scopes_supported": SCOPES,
+                "bearer_methods_supported": ["header"],
+                "dpop_signing_alg_values_supported": ALGORITHMS,
+                "dpop_bound_access_tokens_required": True,
+            },
+            headers=_CACHED,
+        )
+
+    async def smart_configuration(self, request: Request) -> Response:
+        """`GET /.well-known/smart-configuration` (SMART App Launch 2.2): the token endpoint is another server's."""
+        document: dict[str, object] = {
+            "token_endpoint": self._token_url,
+            "grant_types_supported": ["client_credentials"],
+            "code_challenge_methods_supported": ["S256"],
+            "dpop_signing_alg_values_supported": ALGORITHMS,
+            "scopes_supported": SCOPES,
+            "capabilities": ["client-confidential-asymmetric", "permission-v2"],
+        }
+        if len(self._issuers) == 1:
+            document["issuer"] = self._issuers[0]
+        return JsonResponse(document, headers=_CACHED)

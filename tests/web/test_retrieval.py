@@ -1,0 +1,423 @@
+"""Retrieval over real HTTP: asked for by a signed request, sealed to a fresh key, given as any range, refused by
+name."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from mdg import _core, envelope
+from mdg.errors import Refused
+from mdg.model.identity import Ihi
+from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
+
+pytestmark = pytest.mark.anyio
+
+Start = Callable[..., Any]
+RETRIEVE = ("urn:ief:scope:imaging.retrieve",)
+
+
+def signed(consumer: Any, study: str, fresh: _core.X25519Key, /, **changed: Any) -> bytes:
+    """The request of seg/1 8.4; `changed` members make it a bad one."""
+    now = datetime.now(UTC)
+    content = {
+        "typ": "ief-retrieval/1",
+        "aud": EXAMPLE_PROVIDER.uri,
+        "study": study,
+        "requester": consumer.keyring.card.entity,
+        "profile": "jmix-1.0",
+        "key": {"suite": "HPKE-X25519-SHA256-AES256GCM", "public_key": base64.b64encode(fresh.public).decode()},
+        "nonce": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "iat": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "exp": (now + timedelta(seconds=300)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    signer: _core.Ed25519Key = consumer.keyring.ed25519
+    return signer.sign_jws(json.dumps(content | changed).encode(), "ief-retrieval+jws")
+
+
+async def post(consumer: Any, jws: bytes, **more: Any) -> Any:
+    headers = {"Content-Type": "application/jose"} | more.pop("headers", {})
+    return await consumer.ask(
+        "POST", "/api/jmix/requests", scopes=more.pop("scopes", RETRIEVE), headers=headers, content=jws, **more
+    )
+
+
+async def study_of(gateway: Any) -> dict[str, Any]:
+    found: dict[str, Any] = (await gateway.consumer.search()).json()["entry"][0]["resource"]
+    return found
+
+
+async def granted(gateway: Any) -> tuple[_core.X25519Key, bytes, dict[str, Any]]:
+    """A granted retrieval: the fresh key, the request, the answer; its path is under `path`."""
+    key = _core.X25519Key.generate()
+    jws = signed(gateway.consumer, (await study_of(gateway))["id"], key)
+    answer = await post(gateway.consumer, jws)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == answer.json()["url"]
+    return key, jws, answer.json() | {"path": answer.json()["url"].removeprefix(gateway.url)}
+
+
+async def get(gateway: Any, path: str, method: str = "GET", **headers: str) -> Any:
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await gateway.consumer.ask(method, path, scopes=RETRIEVE, headers=fields)
+
+
+async def test_a_study_is_asked_for_fetched_whole_and_opens_with_the_fresh_key(
+    start: Start, tmp_path: Path, phantom: Path
+) -> None:
+    async with start() as gateway:
+        key, jws, grant = await granted(gateway)
+        answer = await get(gateway, grant["path"])
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/zip"
+        assert answer.headers["accept-ranges"] == "bytes"
+        assert answer.headers["etag"] == grant["etag"]
+        assert int(answer.headers["content-length"]) == grant["length"] == len(answer.content)
+        assert "transfer-encoding" not in answer.headers
+        assert "repr-digest" not in answer.headers
+        sealed = tmp_path / "sealed.zip"
+        sealed.write_bytes(answer.content)
+        provider = gateway.rooms.keyring.card
+        report = await envelope.open_(
+            sealed,
+            trust=[(provider.id, provider.ed25519)],
+            key=key,
+            out=tmp_path / "open",
+            request_digest=hashlib.sha256(jws).digest(),
+        )
+        assert (report.signature, report.instances) == ("full", 3)
+        originals = {hashlib.sha256(path.read_bytes()).digest() for path in phantom.rglob("*.dcm")}
+        opened = {
+            hashlib.sha256(path.read_bytes()).digest()
+            for path in (tmp_path / "open" / "dicom").rglob("*")
+            if path.is_file()
+        }
+        assert opened == originals
+        with pytest.raises(Refused, match="E_REQ"):
+            await envelope.verify(sealed, trust=[(provider.id, provider.ed25519)], key=key, request_digest=bytes(32))
+
+
+async def test_grant_release_and_its_end_are_on_record_with_what_was_sent(start: Start) -> None:
+    async with start() as gateway:
+        _, _, grant = await granted(gateway)
+        answer = await get(gateway, grant["path"], Range="bytes=0-99")
+        records: list[Any] = []
+        with anyio.fail_after(10):
+            while (
+                len(records) < 2
+            ):  # the end is written when the last byte has gone, which the reader need not wait for
+                records = await gateway.records(answer.headers["x-request-id"])
+                await anyio.sleep(0.01)
+        assert '"100"' in json.dumps(records[1])
+
+
+@pytest.mark.parametrize(
+    ("range_", "status", "first", "last"),
+    [
+        ("bytes=0-0", 206, 0, 0),
+        ("bytes=100-", 206, 100, -1),
+        ("bytes=-10", 206, -10, -1),
+        ("bytes=0-99999999999999999999", 206, 0, -1),
+        ("bytes=5-2", 200, 0, -1),
+        ("bytes=a-b", 200, 0, -1),
+        ("lines=0-1", 200, 0, -1),
+        ("bytes=0-9,10-19", 206, 0, 19),
+        ("bytes=0-9,20-29", 200, 0, -1),
+        ("bytes=-0", 416, 0, 0),
+        ("bytes=99999999999-", 416, 0, 0),
+        ("bytes=0-1,3-4,6-7", 416, 0, 0),
+    ],
+)
+async def test_each_range_has_its_exact_answer(start: Start, range_: str, status: int, first: int, last: int) -> None:
+    async with start() as gateway:
+        _, _, grant = await granted(gateway)
+        whole, length = (await get(gateway, grant["path"])).content, grant["length"]
+        answer = await get(gateway, grant["path"], Range=range_)
+        assert answer.status_code == status
+        if status == 416:
+            assert answer.headers["content-range"] == f"bytes */{length}"
+            return
+        start_, end = first % length, last % length + 1
+        assert answer.content == whole[start_:end]
+        if status == 206:
+            assert answer.headers["content-range"] == f"bytes {start_}-{end - 1}/{length}"
+
+
+async def test_resume_by_range_gives_the_same_bytes_and_if_range_is_strong(start: Start) -> None:
+    async with start() as gateway:
+        _, _, grant = await granted(gateway)
+        whole = (await get(gateway, grant["path"])).content
+        cut = len(whole) // 2
+        rest = await get(gateway, grant["path"], Range=f"bytes={cut}-", If_Range=grant["etag"])
+        assert rest.status_code == 206
+        assert rest.content == whole[cut:]
+        for other in (f"W/{grant['etag']}", '"other"', "Tue, 24 Nov 2026 08:00:00 GMT"):
+            again = await get(gateway, grant["path"], Range="bytes=0-9", If_Range=other)
+            assert (again.status_code, len(again.content)) == (200, len(whole))
+
+
+async def test_head_gives_the_fields_and_no_bytes(start: Start) -> None:
+    async with start() as gateway:
+        _, _, grant = await granted(gateway)
+        answer = await get(gateway, grant["path"], "HEAD")
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert int(answer.headers["content-length"]) == grant["length"]
+        assert answer.headers["etag"] == grant["etag"]
+
+
+async def test_a_ticket_is_good_in_one_spelling_for_one_recipe_and_one_token(start: Start) -> None:
+    async with start() as gateway:
+        _, _, grant = await granted(gateway)
+        path, ticket = grant["path"].split("?t=")
+        for bad in (
+            path,
+            f"{path}?t={ticket[:-1]}{'A' if ticket[-1] != 'A' else 'B'}",
+            f"{path}?t={ticket}&x=1",
+            f"{path}?T={ticket}",
+            f"{path}?t={ticket}&t={ticket}",
+            f"{path}?t={ticket.replace('.', '%2e')}",
+            f"{path}x?t={ticket}",
+            f"{path}?t=9999999999.{ticket.split('.')[1]}",
+        ):
+            answer = await get(gateway, bad)
+            assert answer.status_code == 403, bad
+        other = await gateway.new_consumer("other")
+        answer = await other.ask("GET", grant["path"], scopes=RETRIEVE)
+        assert answer.status_code == 403
+        bare = await gateway.consumer.http.get(grant["url"])
+        assert (bare.status_code, "DPoP" in bare.headers["www-authenticate"]) == (401, True)
+
+
+async def test_a_renewal_gives_another_ticket_for_the_same_bytes(start: Start) -> None:
+    async with start() as gateway:
+        _, _, grant = await granted(gateway)
+        recipe = grant["path"].partition("?")[0]
+        answer = await gateway.consumer.ask("POST", f"{recipe}/renew", scopes=RETRIEVE)
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["etag"], answer.json()["length"]) == (grant["etag"], grant["length"])
+        other = await gateway.new_consumer("other")
+        assert (await other.ask("POST", f"{recipe}/renew", scopes=RETRIEVE)).status_code == 404
+
+
+async def test_discovery_scopes_open_no_payload(start: Start) -> None:
+    async with start() as gateway:
+        study = await study_of(gateway)
+        uid = study["identifier"][0]["value"].removeprefix("urn:oid:")
+        jws = signed(gateway.consumer, study["id"], _core.X25519Key.generate())
+        for answer in (
+            await post(gateway.consumer, jws, scopes=("system/ImagingStudy.rs",)),
+            await gateway.consumer.ask("GET", f"/api/jmix?studyInstanceUid={uid}"),
+        ):
+            assert answer.status_code == 403
+            assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"aud": "http://ns.electronichealth.net.au/id/hi/hpio/1.0/8003626566707032"}, 401),
+        ({"typ": "other"}, 401),
+        ({"iat": "2020-01-01T00:00:00Z", "exp": "2020-01-01T00:05:00Z"}, 401),
+        ({"profile": "seg/1"}, 422),
+        ({"key": {"suite": "X", "public_key": "AA=="}}, 422),
+        ({"key": {"suite": "HPKE-X25519-SHA256-AES256GCM", "public_key": base64.b64encode(bytes(32)).decode()}}, 422),
+        ({"codecs": ["zstd"]}, 422),
+        ({"study": "01JV3W8ZC0D2E4F6G8H0J2K4M6"}, 404),
+    ],
+)
+async def test_bad_requests_have_their_exact_answers(start: Start, changed: dict[str, Any], status: int) -> None:
+    async with start() as gateway:
+        jws = signed(gateway.consumer, (await study_of(gateway))["id"], _core.X25519Key.generate(), **changed)
+        answer = await post(gateway.consumer, jws)
+        assert answer.status_code == status, answer.text
+        assert len(await gateway.records(answer.headers["x-request-id"])) == 1
+
+
+async def test_a_request_answers_once_and_only_to_its_signer(start: Start) -> None:
+    async with start() as gateway:
+        _, jws, _ = await granted(gateway)
+        assert (await post(gateway.consumer, jws)).status_code == 409
+        other = await gateway.new_consumer("other")
+        fresh = signed(gateway.consumer, (await study_of(gateway))["id"], _core.X25519Key.generate())
+        assert (await post(other, fresh)).status_code == 401
+        wrong = await post(gateway.consumer, fresh, headers={"Content-Type": "application/json"})
+        assert wrong.status_code == 415
+        assert (await post(gateway.consumer, b"x" * 70_000)).status_code == 413
+
+
+async def test_another_patients_study_is_not_there(start: Start) -> None:
+    async with start() as gateway:
+        study = await study_of(gateway)
+        uid = study["identifier"][0]["value"].removeprefix("urn:oid:")
+        other = made_up(Ihi, "another person")
+        jws = signed(gateway.consumer, study["id"], _core.X25519Key.generate())
+        assert (await post(gateway.consumer, jws, ihi=other)).status_code == 404
+        answers = [
+            await gateway.consumer.ask("GET", f"/api/jmix?studyInstanceUid={which}", scopes=RETRIEVE, ihi=other)
+            for which in (uid, "1.2.3.4")
+        ]
+        assert {answer.status_code for answer in answers} == {404}
+        assert len({answer.text.replace(answer.headers["x-request-id"], "") for answer in answers}) == 1
+
+
+async def test_a_request_that_takes_too_long_is_asked_again_with_its_nonce_unused(start: Start) -> None:
+    async with start() as gateway:
+        gateway.rooms.retrieval._patience = 0.0
+        key = _core.X25519Key.generate()
+        jws = signed(gateway.consumer, (await study_of(gateway))["id"], key)
+        first = await post(gateway.consumer, jws)
+        assert (first.status_code, first.headers["retry-after"]) == (503, "10")
+        gateway.rooms.retrieval._patience = 30.0
+        second = await post(gateway.consumer, jws)
+        assert second.status_code == 201
+        assert len(list((gateway.rooms.settings.data / "spool").iterdir())) == 1
+
+
+async def test_the_envelope_of_a_study_is_sealed_to_the_directory_key_and_made_once(start: Start) -> None:
+    async with start() as gateway:
+        uid = (await study_of(gateway))["identifier"][0]["value"].removeprefix("urn:oid:")
+        first, second = [await get(gateway, f"/api/jmix?studyInstanceUid={uid}") for _ in range(2)]
+        assert first.status_code == 200, first.text
+        assert first.content == second.content
+        location = first.headers["content-location"]
+        digest = base64.b64encode(hashlib.sha256(first.content).digest()).decode()
+        assert first.headers["repr-digest"] == f"sha-256=:{digest}:"
+        again = await get(gateway, location)
+        assert again.content == first.content
+        manifest = await get(gateway, f"{location}/manifest")
+        assert manifest.json()["id"] == location.rpartition("/")[2]
+        other = await gateway.new_consumer("other")
+        for path in (location, f"{location}/manifest"):
+            assert (await other.ask("GET", path, scopes=RETRIEVE)).status_code == 404
+        theirs = await other.ask("GET", f"/api/jmix?studyInstanceUid={uid}", scopes=RETRIEVE)
+        assert theirs.headers["content-location"] != location
+
+
+async def test_only_fresh_keys_where_forward_secrecy_is_demanded(start: Start) -> None:
+    async with start(minimum_level=2) as gateway:
+        uid = (await study_of(gateway))["identifier"][0]["value"].removeprefix("urn:oid:")
+        answer = await get(gateway, f"/api/jmix?studyInstanceUid={uid}")
+        assert answer.status_code == 422
+        assert (await granted(gateway))[2]["fs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/jmix", 400),
+        ("/api/jmix?studyInstanceUid=1.2.3&x=1", 400),
+        ("/api/jmix?studyInstanceUid=../x", 400),
+        ("/api/jmix/not-an-id", 404),
+        ("/api/jmix/6f9619ff-8b86-4011-b42d-00c04fc964ff", 404),
+        ("/api/jmix/6f9619ff-8b86-4011-b42d-00c04fc964ff/manifest", 404),
+        ("/api/jmix/prime/1.2.3", 404),
+    ],
+)
+async def test_bad_addresses_have_their_exact_answers(start: Start, path: str, status: int) -> None:
+    async with start() as gateway:
+        assert (await get(gateway, path)).status_code == status
+
+
+async def test_a_spool_that_changed_gives_no_byte(start: Start) -> None:
+    async with start() as gateway:
+        _, _, grant = await granted(gateway)
+        (spool,) = (gateway.rooms.settings.data / "spool").iterdir()
+        assert spool.stat().st_mode & 0o777 == 0o600
+        assert spool.parent.stat().st_mode & 0o777 == 0o700
+        changed = bytearray(spool.read_bytes())
+        changed[10] ^= 1
+        spool.write_bytes(changed)
+        answer = await get(gateway, grant["path"])
+        assert answer.status_code == 409
+        assert answer.headers["content-type"] == "application/fhir+json"
+
+
+async def test_a_file_that_changed_since_it_was_indexed_is_not_packed(
+    start: Start, tmp_path: Path, phantom: Path
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in phantom.rglob("*.dcm"):
+        (images / path.name).write_bytes(path.read_bytes())
+    async with start(folders=(images,)) as gateway:
+        study = await study_of(gateway)
+        victim = next(images.iterdir())
+        stat = victim.stat()
+        changed = bytearray(victim.read_bytes())
+        changed[-1] ^= 1
+        victim.write_bytes(changed)
+        import os
+
+        os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        answer = await post(gateway.consumer, signed(gateway.consumer, study["id"], _core.X25519Key.generate()))
+        assert answer.status_code == 409, answer.text
+        assert list((gateway.rooms.settings.data / "spool").iterdir()) == []
+
+
+async def test_lapsed_envelopes_and_leftovers_are_erased(start: Start) -> None:
+    async with start() as gateway:
+        await granted(gateway)
+        spool = gateway.rooms.settings.data / "spool"
+        (spool / "left.making").write_bytes(b"half")
+        envelopes = gateway.rooms.retrieval._envelopes
+        await envelopes.sweep(datetime.now(UTC))
+        assert len(list(spool.iterdir())) == 2
+        await envelopes.sweep(datetime.now(UTC) + timedelta(hours=26))
+        assert list(spool.iterdir()) == []
+
+
+async def test_a_consumer_gateway_fetches_verifies_and_then_holds_the_study(start: Start) -> None:
+    async with start() as provider:
+        sandbox = provider.rooms.directory_url
+        async with start(
+            "receiver",
+            custodian=made_up(type(EXAMPLE_PROVIDER), "receiver"),
+            folders=(),
+            identity=None,
+            issuers=({"iss": sandbox, "jwks_url": f"{sandbox}/jwks"},),
+            directory_url=sandbox,
+            allow=(provider.url,),
+        ) as receiver:
+            for one in (provider, receiver):
+                card = one.rooms.keyring.card.to_json()
+                (await provider.consumer.http.post(f"{sandbox}/cards", json=card)).raise_for_status()
+            asked = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI)}
+            answer = await provider.consumer.http.post(f"{receiver.admin}/retrievals", json=asked, timeout=30)
+            assert answer.status_code == 201, answer.text
+            assert answer.json()["instances"] == 3
+            found = (await receiver.consumer.search()).json()
+            assert found["total"] == 1
+            assert found["entry"][0]["resource"]["identifier"][0]["value"] == f"urn:oid:{answer.json()['study']}"
+            mine = await receiver.records(answer.json()["request_id"])
+            theirs = await provider.records(answer.json()["request_id"])
+            assert (len(mine), len(theirs)) == (3, 4)
+            missing = await provider.consumer.http.post(
+                f"{receiver.admin}/retrievals", json=asked | {"study": "1.2.3"}, timeout=30
+            )
+            assert missing.status_code == 404
+
+
+async def test_what_is_granted_is_decided_again(start: Start) -> None:
+    """C20: the next request on a live address is refused once the decision has turned."""
+    from mdg.access import decide
+    from mdg.model.request import Verdict
+
+    turned = anyio.Event()
+
+    def judge(*args: Any) -> Verdict:
+        return Verdict(False, ()) if turned.is_set() and args[2].study else decide(*args)
+
+    async with start(decide=judge) as gateway:
+        _, _, grant = await granted(gateway)
+        assert (await get(gateway, grant["path"])).status_code == 200
+        turned.set()
+        assert (await get(gateway, grant["path"])).status_code == 403
