@@ -33,8 +33,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(re.sub(r"\[.*?\]", "", version) for version in versions))
-    pip = [folder / "venv/bin/python", "-m", "pip", "install", "--quiet", "--constraint", constraints, wheel]
-    subprocess.run(pip, check=True)
+    install = ("-m", "pip", "install", "--quiet", "--constraint", str(constraints), str(wheel))
+    subprocess.run([str(folder / "venv/bin/python"), *install], check=True)
     return folder / "venv" / "bin"
 
 

@@ -19,19 +19,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from mdg import _core
 
 HERE = Path(__file__).resolve().parent
 
 
-def instance(syntax: str) -> bytes:
+def instance(syntax: UID) -> bytes:
     """A CT slice of 4 x 4 pixels with every kind of identifier that the header reader knows."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = "1.2.3.4.1"
+    meta.MediaStorageSOPInstanceUID = UID("1.2.3.4.1")
     slice_ = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     slice_.SpecificCharacterSet = ["ISO 2022 IR 6", "ISO 2022 IR 87"]
     slice_.SOPClassUID, slice_.SOPInstanceUID = CTImageStorage, "1.2.3.4.1"
