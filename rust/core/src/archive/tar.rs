@@ -6,7 +6,7 @@
 //! (security-tests H13), and it never writes anything. POSIX.1-2017 `pax`, "ustar Interchange Format"; jmix-interop 2.3,
 //! 2.9 D4, 2.10.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::is_safe_name;
@@ -107,8 +107,15 @@ pub struct Reader {
     at: u64,
     block: Vec<u8>,
     state: State,
-    names: HashSet<String>,
+    names: HashMap<String, Place>,
     members: u64,
+}
+
+/// What a name, ignoring case, has been used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    File,
+    Folder,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +130,7 @@ impl Reader {
     /// For an archive of `length` bytes.
     #[must_use]
     pub fn new(length: u64) -> Self {
-        Self { length, at: 0, block: Vec::new(), state: State::Header, names: HashSet::new(), members: 0 }
+        Self { length, at: 0, block: Vec::new(), state: State::Header, names: HashMap::new(), members: 0 }
     }
 
     /// Takes the next bytes of the archive, in pieces of any size. Refusals: `E_TAR_TYPE`, `E_TAR_NAME`, `E_TAR_SIZE`,
@@ -244,7 +251,13 @@ impl Reader {
         if !is_safe_name(&name) {
             return Err(refused(Code::TarName, 0, "unsafe name"));
         }
-        if !self.names.insert(name.to_lowercase()) {
+        let folded = name.to_lowercase();
+        for (at, _) in folded.match_indices('/') {
+            if self.names.insert(folded[..at].to_owned(), Place::Folder) == Some(Place::File) {
+                return Err(refused(Code::TarName, 0, "a file stands where a folder must be"));
+            }
+        }
+        if self.names.insert(folded, Place::File).is_some() {
             return Err(refused(Code::TarName, 0, "a name stands twice"));
         }
         Ok(Some((name, size)))

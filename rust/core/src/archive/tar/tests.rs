@@ -114,7 +114,10 @@ fn sizes_names_and_modes_that_lie_are_refused() {
     for bad in [&b"../x\0"[..], b"/x\0", b"a\\b\0", b"x\0y\0", b"\xFF\0"] {
         assert_eq!(code(&edited(|b| b[..bad.len()].copy_from_slice(bad))), Some(Code::TarName), "{bad:?}");
     }
-    assert_eq!(code(&archive(&[("a", b"1"), ("A", b"2")])), Some(Code::TarName));
+    for (first, second) in [("a", "A"), ("a/b", "A"), ("a", "A/b"), ("a/b/c", "a/B")] {
+        assert_eq!(code(&archive(&[(first, b"1"), (second, b"2")])), Some(Code::TarName), "{first} {second}");
+    }
+    assert!(read(&archive(&[("a/b", b"1"), ("A/c", b"2")]), 1000).is_ok());
 }
 
 #[test]
