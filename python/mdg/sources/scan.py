@@ -69,6 +69,7 @@ class Scan:
         self._batch: list[File] = []
         self._seen: set[str] = set()
         self._kept: list[str] = []
+        self._known: set[tuple[str, str]] = set()
         self._threads = CapacityLimiter(IN_FLIGHT)
         self._send, self._receive = anyio.create_memory_object_stream[list[File]](0)
 
@@ -126,7 +127,7 @@ class Scan:
     async def _keep_below(self, here: str, why: str) -> None:
         self._kept.append(here)
         problem = {"folder": here, "name": "", "size": 0, "mtime_ns": 0, "code": UNAVAILABLE, "message": why}
-        await self._store.write(partial(index.keep, part=self._part, found=[], bad=[problem]))
+        await self._store.write(partial(index.keep, part=self._part, found=[], bad=[problem], known=[(here, "")]))
 
     async def _compare(self, here: str, files: Sequence[File], known: dict[str, tuple[int, int]]) -> None:
         gone = sorted(known.keys() - {file.name for file in files})
@@ -138,6 +139,8 @@ class Scan:
             if known.get(file.name) == (file.size, file.mtime_ns):
                 self._report.unchanged += 1
                 continue
+            if file.name in known:
+                self._known.add((here, file.name))
             self._batch.append(file)
             if len(self._batch) == reading.BATCH or sum(file.size for file in self._batch) >= BATCH_BYTES:
                 await self._flush()
@@ -151,7 +154,9 @@ class Scan:
         async with batches:
             async for batch in batches:
                 found, bad = await to_thread.run_sync(reading.read, batch, limiter=self._threads)
-                await self._store.write(partial(index.keep, part=self._part, found=found, bad=bad))
+                known = self._known.intersection((file.folder, file.name) for file in batch)
+                await self._store.write(partial(index.keep, part=self._part, found=found, bad=bad, known=known))
+                self._known -= known
                 self._report.read += len(batch)
                 self._report.bytes_read += sum(row["size"] for row in (*found, *bad))
                 if self._progress is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -154,11 +154,13 @@ async def _run_group(writer: AsyncConnection, group: list[_Job], lost: bool) -> 
     if lost:
         _fail(group, None)
         return True
+    # A work alone needs no savepoint: undoing the transaction undoes the same. `nested` is what a work runs under.
+    nested = writer.begin_nested if len(group) > 1 else writer.begin
     try:
-        async with writer.begin():
+        async with writer.begin() if len(group) > 1 else nullcontext():
             for job in group:
                 if not job.abandoned:
-                    await _run(writer, job)
+                    await _run(writer, job, nested())
     except (SQLAlchemyError, sqlite3.Error) as error:
         _fail(group, error)
         return _name(error).startswith(LOST)
@@ -167,9 +169,9 @@ async def _run_group(writer: AsyncConnection, group: list[_Job], lost: bool) -> 
     return False
 
 
-async def _run(writer: AsyncConnection, job: _Job) -> None:
+async def _run(writer: AsyncConnection, job: _Job, within: AbstractAsyncContextManager[object]) -> None:
     try:
-        async with writer.begin_nested():
+        async with within:
             job.value = await job.work(writer)
     except OperationalError:
         # A full disk or a failed read may already have undone the whole transaction, savepoints and all: what ran

@@ -7,7 +7,7 @@ that must be read again. `unsettled` names the studies whose rows are newer than
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -27,6 +27,7 @@ from sqlalchemy import (
     insert,
     select,
     union,
+    update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -186,14 +187,17 @@ async def folders(connection: AsyncConnection, part: Part) -> list[str]:
 
 
 async def keep(
-    connection: AsyncConnection, part: Part, found: Sequence[dict[str, Any]], bad: Sequence[dict[str, Any]]
+    connection: AsyncConnection,
+    part: Part,
+    found: Sequence[dict[str, Any]],
+    bad: Sequence[dict[str, Any]],
+    *,
+    known: Collection[tuple[str, str]],
 ) -> None:
-    """Files that were read become rows of `instances` and `problems` in place of what was known of them."""
-    names: dict[str, list[str]] = {}
-    for row in (*found, *bad):
-        names.setdefault(row["folder"], []).append(row["name"])
-    for folder, members in names.items():
-        await forget(connection, part, folder, members)
+    """Files that were read become rows of `instances` and `problems`. `known` are the (folder, name) among them that
+    have a row already."""
+    for folder in sorted({folder for folder, _ in known}):
+        await forget(connection, part, folder, [name for within, name in known if within == folder])
     for table, rows in ((instances, found), (problems, bad)):
         if rows:
             await connection.execute(insert(table), [part.row | row for row in rows])
@@ -221,7 +225,7 @@ async def forget(
 async def replace_study(connection: AsyncConnection, part: Part, uid: str, found: Sequence[dict[str, Any]]) -> None:
     """The files of one study become `found`, wherever they were before."""
     await connection.execute(delete(instances).where(part.of(instances), instances.c.study == uid))
-    await keep(connection, part, found, [])
+    await keep(connection, part, found, [], known=())
 
 
 async def current(connection: AsyncConnection, part: Part, uid: str) -> StudyKey:
@@ -265,8 +269,11 @@ async def _touch(connection: AsyncConnection, part: Part, uids: Iterable[str]) -
     """Names studies whose rows have changed."""
     touched = microseconds(datetime.now(UTC))
     for some in _some(sorted(uids)):
-        await connection.execute(delete(unsettled).where(part.of(unsettled), unsettled.c.study.in_(some)))
-        await connection.execute(insert(unsettled), [part.row | {"study": uid, "touched": touched} for uid in some])
+        again = update(unsettled).where(part.of(unsettled), unsettled.c.study.in_(some)).values(touched=touched)
+        if (await connection.execute(again)).rowcount < len(some):
+            await connection.execute(delete(unsettled).where(part.of(unsettled), unsettled.c.study.in_(some)))
+            rows = [part.row | {"study": uid, "touched": touched} for uid in some]
+            await connection.execute(insert(unsettled), rows)
 
 
 def _some(values: Sequence[str]) -> list[Sequence[str]]:
