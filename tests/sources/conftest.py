@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pydicom
@@ -11,8 +12,10 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from mdg import envelope
+from mdg._core import Ed25519Key, X25519Key
 from mdg.identity import Identities
-from mdg.model.identity import HpiO
+from mdg.model.identity import IHI_SYSTEM, MEDICAL_RECORD_SYSTEM, HpiO, Ihi
 from mdg.sources import FolderSource, ReceivedSource
 from mdg.store import Store
 
@@ -20,7 +23,10 @@ CUSTODIAN = HpiO("8003621566684455")
 ZONE = ZoneInfo("Australia/Melbourne")
 MR = UID("1.2.840.10008.5.1.4.1.1.4")
 
+IHI = Ihi("8003608833357361")
+
 Write = Callable[..., Path]
+Arrive = Callable[..., Awaitable[tuple[Path, envelope.Report]]]
 
 
 def instance(path: Path, *, study: str = "1.2.3", series: str = "1.2.3.1", number: int = 1, **values: object) -> Path:
@@ -88,3 +94,33 @@ def received(store: Store, tmp_path: Path) -> ReceivedSource:
 @pytest.fixture
 def identities(store: Store) -> Identities:
     return Identities(store, CUSTODIAN)
+
+
+@pytest.fixture
+def arrive(tmp_path: Path, write: Write) -> Arrive:
+    """Packs a small study and opens the envelope, as a consumer does: the opened folder and its report."""
+    signer, receiver = Ed25519Key.generate(), X25519Key.generate()
+    party = {"id": CUSTODIAN.uri, "name": "A", "contact": "a@example.org"}
+
+    async def arrive(instances: int = 2, said: str = IHI, **values: object) -> tuple[Path, envelope.Report]:
+        work = tmp_path / uuid4().hex
+        paths = [write(work / "in" / f"{n}.dcm", number=n, **values) for n in range(1, instances + 1)]
+        await envelope.pack(
+            [(path, None) for path in paths],
+            envelope_id=str(uuid4()),
+            timestamp="2026-05-02T01:12:09Z",
+            patient_id=f"urn:uuid:{uuid4()}",
+            identifiers=[(IHI_SYSTEM, said), (MEDICAL_RECORD_SYSTEM, str(values.get("PatientID", "P1")))],
+            sender=party,
+            requester=None,
+            receiver=party,
+            recipient=receiver.public,
+            signer=signer,
+            out=work / "study.zip",
+        )
+        report = await envelope.open_(
+            work / "study.zip", trust=[(None, signer.public)], key=receiver, out=work / "opened"
+        )
+        return work / "opened", report
+
+    return arrive

@@ -83,7 +83,7 @@ def _claim(fields: list[str]) -> Claim:
         if not field.isprintable():
             raise ValueError(f"{column} has a control character")
     try:
-        verified = date.fromisoformat(day)
+        verified = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError:
         raise ValueError("date must be YYYY-MM-DD") from None
     if verified > (datetime.now(UTC) + timedelta(hours=14)).date():  # a date of the easternmost zone, at the latest

@@ -1,14 +1,14 @@
-"""A batch of files becomes index rows: the core reads each file once for header facts, SHA-256 and check table; what
-it cannot read, pydicom may (`headers`). Blocks; runs in a worker thread."""
+"""A batch of files becomes index rows: header facts, SHA-256 and check table of each (`headers`), or why it cannot be
+served. Blocks; runs in a worker thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from mdg import _core
+from mdg._core import Indexed
 from mdg.errors import Refused
-from mdg.sources import facts
+from mdg.sources import facts, headers
 from mdg.sources.listing import File
 
 BATCH = 16
@@ -22,7 +22,7 @@ def read(files: Sequence[File]) -> tuple[Rows, Rows]:
     found: Rows = []
     bad: Rows = []
     nameable = [file for file in files if file.nameable]
-    indexed = dict(zip(nameable, _core.index_files([file.path for file in nameable]), strict=True))
+    indexed = dict(zip(nameable, headers.index_files([file.path for file in nameable]), strict=True))
     for file in files:
         try:
             found.append(_instance(file, indexed.get(file)))
@@ -32,14 +32,14 @@ def read(files: Sequence[File]) -> tuple[Rows, Rows]:
     return found, bad
 
 
-def _instance(file: File, read: _core.Indexed | None) -> dict[str, Any]:
+def _instance(file: File, read: Indexed | None) -> dict[str, Any]:
     """The row of a file that can be served; `Refused` says why it cannot and what to do."""
     if read is None:
         raise Refused("E_DICOM", file.path, "its name is not UTF-8; rename it")
     header = read.header
     if header is None or read.digest is None:
         code, why = read.problem or ("E_DICOM", "it cannot be read")
-        raise Refused(code, file.path, why)
+        raise Refused(code, file.path, why.removeprefix(f"{code}: ").removeprefix(file.path).lstrip(":, "))
     study, series, uid, kept = facts.facts(header, file.path)
     return {
         "folder": file.folder,

@@ -13,13 +13,13 @@ import shutil
 from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import orjson
 from anyio import CancelScope, to_thread
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mdg.envelope import Report
 from mdg.errors import InputOutput, Refused
 from mdg.model.identity import IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, HpiO, Ihi
 from mdg.model.imaging import StudyKey
@@ -27,9 +27,6 @@ from mdg.sources import listing, reading
 from mdg.sources.indexed import IndexedSource
 from mdg.sources.settle import Terms, settle
 from mdg.store import Store, index
-
-if TYPE_CHECKING:
-    from mdg.envelope import Report
 
 METADATA_LARGEST = 1024 * 1024
 """Bytes of metadata.json (security-tests 2, JSON bodies)."""
@@ -54,7 +51,7 @@ class ReceivedSource(IndexedSource):
         """
         place: Path | None = None
         try:
-            rows = await to_thread.run_sync(_read, folder, report.instances)
+            rows = await to_thread.run_sync(_read, folder, report)
             ihis = await to_thread.run_sync(_ihis, folder)
             uid = rows[0]["study"]
             place = self._root / uid / secrets.token_hex(8)
@@ -84,7 +81,7 @@ class ReceivedSource(IndexedSource):
         return changed or await index.current(connection, self._part, uid)
 
 
-def _read(folder: Path, instances: int) -> reading.Rows:
+def _read(folder: Path, report: Report) -> reading.Rows:
     """The rows of `instances` for every DICOM file of an opened envelope."""
     files = listing.read(str(folder / "dicom")).files
     rows: reading.Rows = []
@@ -93,11 +90,11 @@ def _read(folder: Path, instances: int) -> reading.Rows:
         if bad:
             raise Refused(bad[0]["code"], f"dicom/{bad[0]['name']}", bad[0]["message"])
         rows += found
-    if not rows or len(rows) != instances:
-        raise Refused("E_INCOMPLETE", "dicom", f"{len(rows)} instances on the disk, {instances} in the envelope")
-    other = next((row for row in rows if row["study"] != rows[0]["study"]), None)
-    if other is not None:
-        raise Refused("E_DICOM_IDENTITY", f"dicom/{other['name']}", "it belongs to another study than the first file")
+    if not rows or len(rows) != report.instances:
+        raise Refused("E_INCOMPLETE", "dicom", f"{len(rows)} instances on the disk, {report.instances} in the envelope")
+    for row in rows:
+        if row["study"] != report.study_uid:
+            raise Refused("E_DICOM_IDENTITY", f"dicom/{row['name']}", "it is not of the study that the envelope names")
     return rows
 
 

@@ -1,0 +1,104 @@
+"""identity.csv is taken whole or not at all, and complaints name lines and columns but never a value."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mdg.errors import InputOutput, Refused
+from mdg.identity import Identities
+from mdg.model.identity import HpiO, Ihi, LocalId
+from mdg.store import Store
+
+pytestmark = pytest.mark.anyio
+HEAD = "PatientID,issuer,IHI,source,date\n"
+A, B = Ihi("8003608833357361"), Ihi("8003608166690503")
+
+
+@pytest.fixture
+async def identities(tmp_path: Path) -> AsyncIterator[Identities]:
+    async with Store.open(str(tmp_path / "mdg.sqlite")) as store:
+        yield Identities(store, HpiO("8003621566684455"))
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    return tmp_path / "identity.csv"
+
+
+async def test_a_good_file_maps_both_ways(identities: Identities, csv: Path) -> None:
+    csv.write_text(
+        HEAD
+        + f"P1,RMH,{A},medicare card,2026-01-31\n"
+        + "P2, RMH ,8003 6081 6669 0503,registration desk,2026-02-01\n\n"
+        + f'"P,3",OTHER,{A},"said ""yes""",2026-02-01\n',
+        encoding="utf-8-sig",
+    )
+    report = await identities.load_csv(csv)
+    assert (report.rows, report.patients, report.ihis) == (3, 3, 2)
+    assert list(await identities.local_ids(A)) == [LocalId("P,3", "OTHER"), LocalId("P1", "RMH")]
+    assert await identities.ihi_of(LocalId("P2", "RMH")) == B
+    assert await identities.ihi_of(LocalId("P2", "OTHER")) is None
+
+
+async def test_the_file_replaces_what_it_said_before(identities: Identities, csv: Path) -> None:
+    csv.write_text(f"{HEAD}P1,RMH,{A},card,2026-01-31\nP2,RMH,{B},card,2026-01-31\n")
+    await identities.load_csv(csv)
+    csv.write_text(f"{HEAD}P2,RMH,{A},card,2026-01-31\n")
+    await identities.load_csv(csv)
+    assert list(await identities.local_ids(A)) == [LocalId("P2", "RMH")]
+    assert await identities.local_ids(B) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"P1,RMH,{A},card", "line 3: 4 columns instead of 5"),
+        (f",RMH,{A},card,2026-01-31", "line 3: PatientID is empty"),
+        (f"P1,,{A},card,2026-01-31", "line 3: issuer is empty"),
+        (f"P1,RMH,{A},,2026-01-31", "line 3: source is empty"),
+        ("P1,RMH,8003608833357362,card,2026-01-31", "line 3: the check digit of Ihi is wrong"),
+        ("P1,RMH,8003618833357361,card,2026-01-31", "line 3: Ihi starts with 800360"),
+        ("P1,RMH,80036088,card,2026-01-31", "line 3: Ihi needs 16 digits"),
+        ("P1,RMH,\uff18003608833357361,card,2026-01-31", "line 3: Ihi needs 16 digits"),
+        (f"P1,RMH,{A},card,31.1.2026", "line 3: date must be YYYY-MM-DD"),
+        (f"P1,RMH,{A},card,20260131", "line 3: date must be YYYY-MM-DD"),
+        (f"P1,RMH,{A},card,2999-01-31", "line 3: date lies in the future"),
+        (f"P\x07,RMH,{A},card,2026-01-31", "line 3: PatientID has a control character"),
+        (f"GOOD,RMH,{A},card,2026-01-31", "line 3: the same PatientID and issuer as line 2"),
+        (f'"P1,RMH,{A},card,2026-01-31', "line 3: "),
+    ],
+)
+async def test_one_bad_line_refuses_the_file(identities: Identities, csv: Path, line: str, said: str) -> None:
+    csv.write_text(f"{HEAD}BEFORE,RMH,{B},card,2026-01-31\n")
+    await identities.load_csv(csv)
+    csv.write_text(f"{HEAD}GOOD,RMH,{A},card,2026-01-31\n{line}\n", encoding="utf-8")
+    with pytest.raises(Refused) as caught:
+        await identities.load_csv(csv)
+    assert caught.value.code == "E_IDENTITY"
+    assert said in caught.value.why
+    assert "nothing was loaded" in caught.value.why
+    for value in ("P1", A, "GOOD", "8003608833357362", "31.1.2026"):
+        assert value not in str(caught.value)
+    assert await identities.local_ids(A) == []
+    assert await identities.ihi_of(LocalId("BEFORE", "RMH")) == B
+
+
+async def test_many_bad_lines_are_counted(identities: Identities, csv: Path) -> None:
+    csv.write_text(HEAD + "P,RMH,1,card,2026-01-31\n" * 30)
+    with pytest.raises(Refused, match=r"line 21: Ihi needs 16 digits; and 10 more lines"):
+        await identities.load_csv(csv)
+
+
+@pytest.mark.parametrize("content", [b"", b"PatientID;issuer;IHI;source;date\n", b"\xff\xfe\x00"])
+async def test_another_kind_of_file_is_refused(identities: Identities, csv: Path, content: bytes) -> None:
+    csv.write_bytes(content)
+    with pytest.raises(Refused, match="E_IDENTITY"):
+        await identities.load_csv(csv)
+
+
+async def test_a_missing_file_is_an_input_error(identities: Identities, csv: Path) -> None:
+    with pytest.raises(InputOutput):
+        await identities.load_csv(csv)

@@ -1,0 +1,103 @@
+"""What every source promises, run against each kind (architecture: a real one and its neighbours pass one suite)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg import envelope
+from mdg.errors import NotFound, Unavailable
+from mdg.model.identity import HpiO, LocalId
+from mdg.model.imaging import StudyKey
+from mdg.sources import FolderSource, ReceivedSource, Source
+from mdg.store import Store
+
+pytestmark = pytest.mark.anyio
+Write = Callable[..., Path]
+Arrive = Callable[..., Awaitable[tuple[Path, envelope.Report]]]
+CUSTODIAN = HpiO("8003621566684455")
+P1, P2 = LocalId("P1", "RMH"), LocalId("P2", "RMH")
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A source with the study 1.2.3 of P1 and 1.2.4 of P2."""
+
+    source: Source
+    store: Store
+
+
+@pytest.fixture(params=["folder", "received"])
+async def filled(
+    request: pytest.FixtureRequest, source: FolderSource, received: ReceivedSource, store: Store, images: Path
+) -> Filled:
+    write: Write = request.getfixturevalue("write")
+    arrive: Arrive = request.getfixturevalue("arrive")
+    studies: tuple[dict[str, str], ...] = (
+        {"study": "1.2.3", "series": "1.2.3.1", "PatientID": "P1"},
+        {"study": "1.2.4", "series": "1.2.4.1", "PatientID": "P2"},
+    )
+    if request.param == "folder":
+        for values in studies:
+            for number in (1, 2):
+                write(images / values["study"] / f"{number}.dcm", number=number, **values)
+        await source.scan()
+        return Filled(source, store)
+    for values in studies:
+        await received.add(*await arrive(**values))
+    return Filled(received, store)
+
+
+async def test_only_the_studies_of_the_named_patients_are_found(filled: Filled) -> None:
+    assert [study.key.uid for study in await filled.source.find([P1])] == ["1.2.3"]
+    assert {study.key.uid for study in await filled.source.find([P1, P2])} == {"1.2.3", "1.2.4"}
+    assert await filled.source.find([]) == []
+    assert await filled.source.find([LocalId("P1", "ELSEWHERE")]) == []
+
+
+async def test_a_study_is_the_same_by_every_way_to_it(filled: Filled) -> None:
+    (study,) = await filled.source.find([P1])
+    assert await filled.source.study(study.key.uid) == study
+    assert await filled.source.study_by_id(study.id) == study
+    assert await filled.source.study("9.9") is None
+    assert await filled.source.study_by_id("nothing") is None
+    assert study.key == StudyKey(CUSTODIAN, "1.2.3", 1)
+    assert study.labels == ("N",)
+
+
+async def test_the_patient_of_a_study_is_known(filled: Filled) -> None:
+    (study,) = await filled.source.find([P2])
+    patient = await filled.source.patient(P2)
+    assert patient is not None
+    assert (patient.id, patient.local) == (study.patient_id, P2)
+    assert await filled.source.patient(LocalId("P3", "RMH")) is None
+
+
+async def test_instances_are_those_of_exactly_this_version(filled: Filled) -> None:
+    (study,) = await filled.source.find([P1])
+    files = await filled.source.instances(study.key)
+    assert [file.sop_instance_uid for file in files] == ["1.2.3.1.1", "1.2.3.1.2"]
+    assert sum(file.size for file in files) == study.bytes
+    assert sum(one.instances for one in study.series) == len(files) == study.instances
+    for key in (
+        StudyKey(CUSTODIAN, "1.2.3", 2),
+        StudyKey(CUSTODIAN, "9.9", 1),
+        StudyKey(HpiO("8003629900019338"), "1.2.3", 1),
+    ):
+        with pytest.raises(NotFound):
+            await filled.source.instances(key)
+
+
+async def test_a_store_that_does_not_answer_is_unavailable(filled: Filled) -> None:
+    async def break_it(connection: AsyncConnection) -> None:
+        for table in ("series", "studies", "patients"):
+            await connection.exec_driver_sql(f"DROP TABLE {table}")
+
+    await filled.store.write(break_it)
+    for ask in (filled.source.find([P1]), filled.source.study("1.2.3"), filled.source.patient(P1)):
+        with pytest.raises(Unavailable):
+            await ask

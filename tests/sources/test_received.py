@@ -1,0 +1,116 @@
+"""What arrived in envelopes: kept whole or not at all, found under the IHI that the envelope named."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg import envelope
+from mdg.errors import NotFound, Refused, Unavailable
+from mdg.identity import Identities
+from mdg.model.identity import HpiO, Ihi, LocalId
+from mdg.model.imaging import StudyKey
+from mdg.sources import ReceivedSource
+from mdg.store import Store
+
+pytestmark = pytest.mark.anyio
+Arrive = Callable[..., Awaitable[tuple[Path, envelope.Report]]]
+CUSTODIAN = HpiO("8003621566684455")
+IHI = Ihi("8003608833357361")
+
+
+async def test_an_arrived_study_is_kept_and_found_by_the_ihi_of_its_envelope(
+    received: ReceivedSource, identities: Identities, tmp_path: Path, arrive: Arrive
+) -> None:
+    folder, report = await arrive()
+    key = await received.add(folder, report)
+    assert key == StudyKey(CUSTODIAN, "1.2.3", 1)
+    assert not folder.exists()
+    assert list(await identities.local_ids(IHI)) == [LocalId("P1", "RMH")]
+    (study,) = await received.find(await identities.local_ids(IHI))
+    assert study.key == key
+    files = await received.instances(key)
+    assert len(files) == report.instances == 2
+    for file in files:
+        path = Path(file.path)
+        assert path.is_relative_to(tmp_path / "data" / "received" / "1.2.3")
+        assert path.stat().st_size == file.size
+
+
+async def test_a_second_arrival_replaces_the_first(received: ReceivedSource, tmp_path: Path, arrive: Arrive) -> None:
+    first = await received.add(*await arrive())
+    same = await received.add(*await arrive())
+    assert same == first
+    more = await received.add(*await arrive(instances=3))
+    assert more == replace(first, version=2)
+    assert len(await received.instances(more)) == 3
+    with pytest.raises(NotFound):
+        await received.instances(first)
+    assert len(list((tmp_path / "data" / "received" / "1.2.3").iterdir())) == 1
+
+
+async def test_an_envelope_that_names_another_person_than_its_files_is_quarantined(
+    received: ReceivedSource, identities: Identities, arrive: Arrive
+) -> None:
+    key = await received.add(*await arrive(said="8003608166690503", ihi=IHI))
+    assert await identities.quarantined(key.uid)
+    assert await identities.local_ids(IHI) == []
+
+
+async def test_a_study_that_is_not_whole_leaves_nothing(
+    received: ReceivedSource, tmp_path: Path, arrive: Arrive
+) -> None:
+    async def cut(folder: Path) -> None:
+        (folder / "dicom" / "1.2.3.1.2.dcm").write_bytes(b"")
+
+    async def lose(folder: Path) -> None:
+        (folder / "dicom" / "1.2.3.1.2.dcm").unlink()
+
+    async def confuse(folder: Path) -> None:
+        (folder / "metadata.json").write_text('{"patient": {"identifiers": [7]}}')
+
+    for damage, code in ((cut, "E_DICOM"), (lose, "E_INCOMPLETE"), (confuse, "E_SCHEMA")):
+        folder, report = await arrive()
+        await damage(folder)
+        with pytest.raises(Refused) as caught:
+            await received.add(folder, report)
+        assert caught.value.code == code
+        assert not folder.exists()
+    folder, report = await arrive()
+    with pytest.raises(Refused, match="E_DICOM_IDENTITY"):
+        await received.add(folder, replace(report, study_uid="1.2.4"))
+    assert await received.study("1.2.3") is None
+    assert not list((tmp_path / "data").glob("received/*/*"))
+
+
+async def test_a_study_that_the_store_cannot_keep_leaves_nothing(
+    received: ReceivedSource, store: Store, tmp_path: Path, arrive: Arrive
+) -> None:
+    async def read_only(connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql("PRAGMA query_only=ON")
+
+    await store.write(read_only)
+    folder, report = await arrive()
+    with pytest.raises(Unavailable):
+        await received.add(folder, report)
+    assert not folder.exists()
+    assert not list((tmp_path / "data").glob("received/*/*"))
+
+
+async def test_what_a_crash_left_is_swept_and_what_is_indexed_stays(
+    received: ReceivedSource, tmp_path: Path, arrive: Arrive
+) -> None:
+    key = await received.add(*await arrive())
+    left, _ = await arrive()
+    root = tmp_path / "data" / "received"
+    shutil.move(left, root / "1.2.3" / "0123456789abcdef")
+    (root / "1.2.9").mkdir()
+    await received.sweep()
+    assert [path.name for path in root.iterdir()] == ["1.2.3"]
+    assert len(list((root / "1.2.3").iterdir())) == 1
+    assert all(Path(file.path).is_file() for file in await received.instances(key))
