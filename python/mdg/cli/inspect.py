@@ -26,8 +26,9 @@ def inspect(
 
     with advise(f"unzip -l {path}"):
         report = anyio.run(lambda: envelope.inspect(path))
-    shown = [f"{name}: {_text(value)}" for name, value in report.items() if value not in (None, [], {})]
-    say(report, (*shown, *(line.format(path=path) for line in UNPROVED)), as_json)
+    said = report.to_json()
+    shown = [f"{name}: {_text(value)}" for name, value in said.items() if name != "ok" and value not in (None, [], ())]
+    say(said, (*shown, *(line.format(path=path) for line in UNPROVED)), as_json)
 
 
 def _text(value: object) -> str:

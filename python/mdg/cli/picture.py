@@ -59,9 +59,8 @@ def _draw(image: Dataset, name: str) -> Image.Image:
         case ("RGB", 3, 8) if not image.get("PlanarConfiguration"):
             return Image.frombytes("RGB", size, image.PixelData[: 3 * size[0] * size[1]])
         case ("MONOCHROME1" | "MONOCHROME2" as kind, 1, (8 | 16) as bits):
-            values = Image.frombytes(
-                "L" if bits == 8 else "I;16", size, image.PixelData[: bits // 8 * size[0] * size[1]]
-            )
+            pixels = image.PixelData[: bits // 8 * size[0] * size[1]]
+            values = Image.frombytes("L" if bits == 8 else "I;16", size, pixels).convert("L" if bits == 8 else "I")
             return values.point(_greys(image, bits, kind == "MONOCHROME1"), "L")
     raise Unsupported(name, f"{image.PhotometricInterpretation} of {image.BitsAllocated} bits is not drawn")
 

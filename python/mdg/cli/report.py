@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def lines(report: Report, *, opened: bool) -> Iterator[str]:
     """What was checked, in the order of the checks. Without the key the content was not looked at, and it says so."""
     yield f"signature: {report.signature}, by a key you trust"
-    if opened:
+    if opened and report.instances is not None and report.files is not None and report.bytes is not None:
         inside = (
             f"{count(report.instances, 'instance')}, {count(report.files, 'other file')}, {megabytes(report.bytes)}"
         )
@@ -22,4 +22,7 @@ def lines(report: Report, *, opened: bool) -> Iterator[str]:
     else:
         yield "content: not opened; the sealed bytes are those that were signed (give --key to check what is inside)"
     yield f"format: {report.profile}, {report.dialect}"
+    unsigned = sorted({part.part for part in report.unsigned})
+    if unsigned:
+        yield f"not covered by the signature: {', '.join(unsigned)}"
     yield from (f"warning: {warning}" for warning in report.warnings)

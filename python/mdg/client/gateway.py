@@ -78,12 +78,14 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A verified study on disk: `folder` as `envelope.open_` leaves it, its report, and how the download went."""
+    """A verified study on disk: `folder` as `envelope.open_` leaves it, its report, bytes of the envelope, seconds of
+    the download and of the request before it."""
 
     folder: Path
     report: envelope.Report
     length: int
     seconds: float
+    request_seconds: float
 
 
 class Gateway:
@@ -216,7 +218,7 @@ class Gateway:
             report = await self.open(grant, sealed, out, provider=provider)
         finally:
             await to_thread.run_sync(lambda: sealed.unlink(missing_ok=True))
-        return Opened(out, report, grant.length, seconds)
+        return Opened(out, report, grant.length, seconds, grant.seconds)
 
     def _signed_request(self, study_id: str, audience: str, key: X25519Key) -> bytes:
         """The JWS of segmented-jmix 8.4."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from mdg.audit import Audit
-from mdg.client import FoundStudy, Gateway, Opened, find_study
+from mdg.client import Found, FoundStudy, Gateway, Opened, find_study
 from mdg.errors import MdgError, NotFound, Problem, Unprocessable
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
@@ -25,7 +25,8 @@ from mdg.sources import ReceivedSource
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What came in. `instances`, `bytes` (sealed) and `seconds` (of the download) are for the one who waits for it."""
+    """What came in, and for the one who waits for it: how many `studies` the search gave, `instances` and sealed
+    `bytes` of this one, seconds of the search, of the request for it, and of the download."""
 
     study: str
     version: int
@@ -33,6 +34,9 @@ class Received:
     instances: int
     bytes: int
     seconds: float
+    studies: int
+    search_seconds: float
+    request_seconds: float
 
 
 class Reception:
@@ -72,13 +76,14 @@ class Reception:
         try:
             gateway = self._gateway(gateway_url)
             await self._record(Kind.QUERY_SENT, ihi, uid, request_id)
-            study = _chosen((await gateway.find(ihi, request_id=request_id, purpose=purpose)).studies, uid)
+            found = await gateway.find(ihi, request_id=request_id, purpose=purpose)
+            study = _chosen(found.studies, uid)
             card = await self._card(study, provider)
             await self._record(Kind.RETRIEVAL_SENT, ihi, study.uid, request_id, (("provider", card.id),))
             opened = await gateway.fetch(
                 study, ihi, await self._new_folder(), provider=card, request_id=request_id, purpose=purpose
             )
-            return await self._keep(opened, ihi, request_id)
+            return await self._keep(opened, found, ihi, request_id)
         except MdgError as error:
             await self._audit.record(
                 Event(Kind.IMPORT, Outcome.FAILURE, request_id, patient=ihi, study_uid=uid, reason=_reason(error))
@@ -101,7 +106,7 @@ class Reception:
         await to_thread.run_sync(lambda: self._folder.mkdir(mode=0o700, parents=True, exist_ok=True))
         return self._folder / secrets.token_hex(16)
 
-    async def _keep(self, opened: Opened, ihi: Ihi, request_id: str) -> Received:
+    async def _keep(self, opened: Opened, found: Found, ihi: Ihi, request_id: str) -> Received:
         """Takes a verified study among the received ones; it can be found from here on."""
         key = await self._received.add(opened.folder, opened.report)
         await self._audit.record(
@@ -117,7 +122,15 @@ class Reception:
             )
         )
         return Received(
-            key.uid, key.version, opened.report.id, opened.report.instances or 0, opened.length, opened.seconds
+            study=key.uid,
+            version=key.version,
+            envelope_id=opened.report.id,
+            instances=opened.report.instances or 0,
+            bytes=opened.length,
+            seconds=opened.seconds,
+            studies=len(found.studies),
+            search_seconds=found.seconds,
+            request_seconds=opened.request_seconds,
         )
 
 

@@ -11,13 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
-from anyio.abc import ByteReceiveStream, ByteSendStream, SocketStream
-
-PIECE = 256 * 1024  # bytes carried at once
+from anyio.abc import SocketListener, SocketStream
 
 
 class Wire:
-    """A line to `port` on 127.0.0.1. `listener` is open from the start, so its `port` is known before it carries."""
+    """A line to `port` on 127.0.0.1. Its own end listens from the start, so that `port` is known before it carries."""
 
     def __init__(self, port: int) -> None:
         self._far = port
@@ -37,8 +35,7 @@ class Wire:
     @asynccontextmanager
     async def carrying(self) -> AsyncIterator[None]:
         """Carries while the block runs."""
-        listener = await anyio.abc.SocketListener.from_socket(self._listener)
-        async with anyio.create_task_group() as tasks:
+        async with await SocketListener.from_socket(self._listener) as listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, self._connect)
             yield
             tasks.cancel_scope.cancel()
@@ -51,16 +48,16 @@ class Wire:
                 return
             async with far, anyio.create_task_group() as tasks:
                 tasks.start_soon(self._carry, near, far, False)
-                await self._carry(far, near, True)
-                tasks.cancel_scope.cancel()
+                tasks.start_soon(self._carry, far, near, True)
 
-    async def _carry(self, source: ByteReceiveStream, target: ByteSendStream, returning: bool) -> None:
+    async def _carry(self, source: SocketStream, target: SocketStream, returning: bool) -> None:
+        """One direction until its end, which is passed on as well."""
         try:
-            while True:
-                piece = await source.receive(PIECE)
+            async for piece in source:
                 await target.send(self._pass(piece) if returning else piece)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return
+            await target.send_eof()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await anyio.aclose_forcefully(target)
 
     def _pass(self, piece: bytes) -> bytes:
         if self._left is None:
