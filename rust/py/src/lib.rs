@@ -5,7 +5,6 @@ use pyo3::prelude::*;
 mod buffer;
 mod envelope;
 mod error;
-#[allow(dead_code, reason = "used by the sections of the module as they arrive")]
 mod file;
 mod headers;
 mod index;
