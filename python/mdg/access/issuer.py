@@ -130,22 +130,26 @@ def public_key(  # noqa: PLR0911 -- one return for each way in which a key does 
 ) -> PublicKey | None:
     """The public key in `jwk` when it is one that fits `algorithm`, with its point on the curve or its modulus and
     exponent large enough; None otherwise, and for a JWK with private members."""
-    members = {name: value for name, value in jwk.items() if isinstance(value, str)}
     if "d" in jwk or "k" in jwk:
         return None
+    members = {name: value for name, value in jwk.items() if isinstance(value, str)}
     try:
-        if algorithm in CURVES:
-            if (jwk.get("kty"), jwk.get("crv")) != ("EC", CURVES[algorithm]):
-                return None
-            return ECKey.import_key({name: members[name] for name in ("kty", "crv", "x", "y")})
-        if jwk.get("kty") != "RSA":
-            return None
-        modulus, exponent = (int.from_bytes(decode(members[name])) for name in ("n", "e"))
-        if modulus.bit_length() < 2048 or exponent < 3:
-            return None
-        return RSAKey.import_key({name: members[name] for name in ("kty", "n", "e")})
+        return _elliptic(members, algorithm) if algorithm in CURVES else _rsa(members)
     except (JoseError, Malformed, ValueError, TypeError, KeyError):
         return None
+
+
+def _elliptic(members: Mapping[str, str], algorithm: str) -> ECKey | None:
+    if (members["kty"], members["crv"]) != ("EC", CURVES[algorithm]):
+        return None
+    return ECKey.import_key({name: members[name] for name in ("kty", "crv", "x", "y")})
+
+
+def _rsa(members: Mapping[str, str]) -> RSAKey | None:
+    modulus, exponent = (int.from_bytes(decode(members[name])) for name in ("n", "e"))
+    if members["kty"] != "RSA" or modulus.bit_length() < 2048 or exponent < 3:
+        return None
+    return RSAKey.import_key({name: members[name] for name in ("kty", "n", "e")})
 
 
 def _freshness(cache_control: str) -> float:

@@ -71,7 +71,7 @@ class Gate:
         self._replay = replay
         self._public_url = public_url.rstrip("/")
         self._audience = audience or f"{self._public_url}/fhir"
-        self._revocations = revocations or Revocations()
+        self.revocations = revocations or Revocations()
         self._clock = clock
 
     async def authenticate(
@@ -91,7 +91,7 @@ class Gate:
             requester = _requester(token.claims, issuer, self._audience, now)
         except Malformed as error:
             raise Unauthenticated(reason=f"token-{error}") from None
-        if self._revocations.cover(requester):
+        if self.revocations.cover(requester):
             raise Unauthenticated(reason="token-revoked")
         await verify_proof(
             dpop,
