@@ -125,9 +125,7 @@ def _public_key(jwk: Mapping[str, object], algorithm: str) -> PublicKey | None:
     return public_key(jwk, algorithm)
 
 
-def public_key(  # noqa: PLR0911 -- one return for each way in which a key does not fit
-    jwk: Mapping[str, object], algorithm: str
-) -> PublicKey | None:
+def public_key(jwk: Mapping[str, object], algorithm: str) -> PublicKey | None:
     """The public key in `jwk` when it is one that fits `algorithm`, with its point on the curve or its modulus and
     exponent large enough; None otherwise, and for a JWK with private members."""
     if "d" in jwk or "k" in jwk:

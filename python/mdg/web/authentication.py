@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mdg.access import Gate
 from mdg.errors import Invalid
+from mdg.web.asking import FORM, FORM_LIMIT
 
 
 class Authentication:
@@ -18,13 +19,34 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["state"]
-        if b"access_token=" in scope["query_string"].replace(b"%5f", b"_").replace(b"%5F", b"_"):
+        if _names_a_token(scope["query_string"]):
             raise Invalid("a token does not stand in a URL", reason="token-in-url")
+        authorization = _all(scope, b"authorization")
+        if not authorization and await _in_body(scope, receive):
+            raise Invalid("a token does not stand in a body", reason="token-in-body")
         state["requester"] = await self._gate.authenticate(
-            _all(scope, b"authorization"), _all(scope, b"dpop"), scope["method"], scope["raw_path"].decode("ascii")
+            authorization, _all(scope, b"dpop"), scope["method"], scope["raw_path"].decode("ascii")
         )
         await self._app(scope, receive, send)
 
 
 def _all(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for given, value in scope["headers"] if given == name]
+
+
+def _names_a_token(pairs: bytes) -> bool:
+    return b"access_token=" in pairs.replace(b"%5f", b"_").replace(b"%5F", b"_")
+
+
+async def _in_body(scope: Scope, receive: Receive) -> bool:
+    """Whether a form carries the token that no header does (RFC 6750 2.2). The call is refused either way, so the body
+    may be used up here."""
+    if _all(scope, b"content-type") != [FORM]:
+        return False
+    read = bytearray()
+    while len(read) <= FORM_LIMIT:
+        message = await receive()
+        read += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    return _names_a_token(bytes(read))

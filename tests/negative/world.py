@@ -1,0 +1,290 @@
+"""A real gateway with real callers and a token authority that misbehaves on demand, for the rows of hostile inputs.
+
+The gateway is the whole application in hypercorn on the loopback; requests are written to the socket byte by byte, so
+that nothing between the row and the gateway tidies them up. The authority (keys, directory) is a second hypercorn.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import socket
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import anyio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from tests.authority import ACT_REASON, CUSTODIAN, ORGANISATION, OTHER_PATIENT, PATIENT, Json
+from tests.negative.forgery import Forgery
+
+from mdg.app import Rooms, create_public, open_gateway
+from mdg.config import IssuerSettings, Settings
+from mdg.keys import Card, Ed25519Key, X25519Key
+from mdg.sandbox.phantom import write_phantom
+from mdg.web.server import listen
+
+IHI_SYSTEM = "http://ns.electronichealth.net.au/id/hi/ihi/1.0"
+FORM = "application/x-www-form-urlencoded"
+SUITE = "HPKE-X25519-SHA256-AES256GCM"
+
+
+@dataclass
+class Answer:
+    """What came back over the wire."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    closed: bool
+
+    def header(self, name: str) -> str:
+        return ", ".join(value for given, value in self.headers if given == name)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in self.headers) + "\n\n" + self.body.decode("latin-1")
+
+
+@dataclass
+class Services:
+    """The authority and the directory. Each issuer is a path, and some of them serve no key set at all."""
+
+    url: str = ""
+    keys: dict[str, list[Json]] = field(default_factory=dict)
+    cards: list[Card] = field(default_factory=list)
+    suspended: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/{issuer}/jwks", self.jwks),
+                Route("/cards", self.card),
+                Route("/organisations/{hpio}", self.organisation),
+                Route("/{path:path}", self.other),
+            ]
+        )
+
+    async def jwks(self, request: Request) -> Response:
+        issuer = request.path_params["issuer"]
+        self.asked.append(f"jwks {issuer}")
+        match issuer:
+            case "html":
+                return Response("<html><body>maintenance</body></html>", media_type="text/html")
+            case "large":
+                return Response(b'{"keys":[' + b" " * 100_000_000 + b"]}", media_type="application/json")
+            case "redirect":
+                return RedirectResponse("file:///etc/passwd")
+            case "error":
+                return Response(status_code=500)
+        return JSONResponse({"keys": self.keys.get(issuer, [])})
+
+    async def card(self, request: Request) -> Response:
+        for card in self.cards:
+            if request.query_params.get("id") == card.id or request.query_params.get("kid") == card.kid:
+                return JSONResponse({"card": card.to_json()})
+        return Response(status_code=404)
+
+    async def organisation(self, request: Request) -> Response:
+        hpio = request.path_params["hpio"]
+        return JSONResponse({"organisation": hpio, "status": "suspended" if hpio in self.suspended else "active"})
+
+    async def other(self, request: Request) -> Response:
+        self.asked.append(f"other {request.url.path}")
+        return Response(status_code=404)
+
+
+class World:
+    """One gateway with the studies of two patients, and whatever a row needs to reach it."""
+
+    def __init__(self, rooms: Rooms, services: Services, address: tuple[str, int]) -> None:
+        self.rooms = rooms
+        self.services = services
+        self.address = address
+        self.public_url = rooms.settings.public_url
+        self.forgery = Forgery(services.url, self.public_url)
+        self.signer = Ed25519Key.generate()
+        self.card = Card.issue(
+            id=ORGANISATION.uri, name="Consumer", contact="", x25519=X25519Key.generate().public, signer=self.signer
+        )
+        services.keys["main"] = self.forgery.authority.jwks()["keys"]
+        services.keys["rsa"] = [self.forgery.rsa.as_dict(private=False)]
+        services.cards.append(self.card)
+        self.words = self.forgery.words
+        self.words["address"] = f"{address[0]}:{address[1]}"
+
+    # --- requests ---
+
+    async def send(self, raw: bytes) -> Answer:
+        """Writes bytes, reads until the other side closes."""
+        with anyio.fail_after(30):
+            async with await anyio.connect_tcp(*self.address) as stream:
+                await stream.send(raw)
+                received = b""
+                closed = False
+                try:
+                    while True:
+                        received += await stream.receive()
+                        if _complete(received):
+                            break
+                except (anyio.EndOfStream, anyio.BrokenResourceError):
+                    closed = True
+        return _parsed(received, closed=closed)
+
+    async def grant(self, token: str) -> str:
+        """Asks for the patient's study by a signed request; the path and query of the download."""
+        now = datetime.now(UTC)
+        content = {
+            "typ": "ief-retrieval/1",
+            "aud": CUSTODIAN.uri,
+            "study": self.words["study"],
+            "requester": self.card.entity,
+            "profile": "jmix-1.0",
+            "key": {"suite": SUITE, "public_key": base64.b64encode(X25519Key.generate().public).decode()},
+            "nonce": base64.b64encode(secrets.token_bytes(32)).decode(),
+            "iat": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "exp": (now + timedelta(seconds=300)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        jws = self.signer.sign_jws(json.dumps(content).encode(), "ief-retrieval+jws")
+        answer = await self.call(token, "POST", "/api/jmix/requests", body=jws, content_type="application/jose")
+        assert answer.status == 201, answer.text
+        return str(json.loads(answer.body)["url"]).removeprefix(self.public_url)
+
+    async def call(self, token: str, method: str, path: str, *, body: bytes = b"", content_type: str = FORM) -> Answer:
+        """A plain call that should succeed."""
+        proof = self.forgery.proof(token, method, path, {})
+        fields = [f"Authorization: DPoP {token}", f"DPoP: {proof}"]
+        return await self.send(self.message(method, path, fields, body, content_type))
+
+    def message(
+        self,
+        method: str,
+        target: str,
+        fields: list[str],
+        body: bytes,
+        content_type: str = FORM,
+        *,
+        host: Sequence[str] | None = None,
+    ) -> bytes:
+        """A request as it goes over the wire."""
+        named = [f"Host: {self.words['address']}"] if host is None else host
+        lines = [f"{method} {target} HTTP/1.1", *named, "Connection: close", *fields]
+        if method in ("POST", "PUT", "PATCH"):
+            lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def _complete(received: bytes) -> bool:
+    head, separator, body = received.partition(b"\r\n\r\n")
+    if not separator:
+        return False
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return len(body) >= int(line.partition(b":")[2])
+    return False
+
+
+def _parsed(received: bytes, *, closed: bool) -> Answer:
+    if not received:
+        return Answer(0, [], b"", closed)
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+    return Answer(int(first.split(" ")[1]), headers, body, closed)
+
+
+def listening() -> socket.socket:
+    """A listening socket on a free port of the loopback."""
+    made = socket.socket()
+    made.bind(("127.0.0.1", 0))
+    made.listen(128)
+    made.setblocking(False)
+    return made
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncGenerator[World]:
+    """The world, with its data under `folder`."""
+    services, stop = Services(), anyio.Event()
+    inner, outer = listening(), listening()
+    services.url = f"http://127.0.0.1:{inner.getsockname()[1]}"
+    address = ("127.0.0.1", outer.getsockname()[1])
+    settings = _settings(folder, services.url, f"http://{address[0]}:{address[1]}")
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen, services.app(), inner, stop.wait)
+            async with open_gateway(settings) as rooms:
+                world = World(rooms, services, address)
+                await _fill(world, folder)
+                tasks.start_soon(listen, create_public(rooms), outer, stop.wait)
+                try:
+                    yield world
+                finally:
+                    stop.set()
+    finally:
+        for taken in (inner, outer):
+            taken.detach()  # the server has closed what it was given
+
+
+def _settings(folder: Path, services: str, public_url: str) -> Settings:
+    issuers = [
+        IssuerSettings(iss=f"{services}/{name}", jwks_url=f"{services}/{name}/jwks", algorithms=frozenset({algorithm}))
+        for name, algorithm in (
+            ("main", "ES256"),
+            ("rsa", "PS256"),
+            ("html", "ES256"),
+            ("large", "ES256"),
+            ("redirect", "ES256"),
+            ("error", "ES256"),
+        )
+    ]
+    down = IssuerSettings(iss=f"{services}/down", jwks_url="http://127.0.0.1:1029/jwks")
+    return Settings(
+        custodian=CUSTODIAN,
+        public_url=public_url,
+        data=folder / "data",
+        folders=(folder / "images",),
+        default_issuer="DEMO",
+        time_zone="Australia/Brisbane",  # type: ignore[arg-type]  # read by a validator
+        issuers=(*issuers, down),
+        directory_url=services,
+        sandbox=True,
+    )
+
+
+async def _fill(world: World, folder: Path) -> None:
+    images = folder / "images"
+    for seed, patient in ((1, "DEMO-0001"), (2, "DEMO-0002")):
+        draw = partial(write_phantom, images / patient, seed=seed, slices=1, patient_id=patient)
+        await anyio.to_thread.run_sync(draw)
+    table = folder / "identity.csv"
+    rows = [("DEMO-0001", PATIENT), ("DEMO-0002", OTHER_PATIENT)]
+    lines = ["PatientID,issuer,IHI,source,date", *(f"{local},DEMO,{ihi},test,2026-05-01" for local, ihi in rows)]
+    table.write_text("\n".join(lines) + "\n")
+    await world.rooms.identities.load_csv(table)
+    await world.rooms.folder.scan()
+    for word, ihi in (("", PATIENT), ("other_", OTHER_PATIENT)):
+        local = await world.rooms.identities.local_ids(ihi)
+        (study,) = await world.rooms.folder.find(local)
+        world.words |= {f"{word}patient": str(ihi), f"{word}study": study.id, f"{word}uid": study.key.uid}
+        world.words[f"{word}patient_id"] = study.patient_id
+    world.words |= {
+        "public_url": world.public_url,
+        "fhir": f"{world.public_url}/fhir",
+        "issuer": world.forgery.authority.issuer,
+    }
+    world.words |= {"unknown_patient": "8003608500035704", "services": world.services.url, "kid": "key-1"}
+    world.words |= {"ISSUER": world.forgery.authority.issuer.upper(), "long": "k" * 10_000, "act_reason": ACT_REASON}
+    system = quote(IHI_SYSTEM, safe="")
+    world.words |= {"ihi_system": system}
+    for word in ("", "other_", "unknown_"):
+        world.words[f"{word}ihi"] = f"{system}%7C{world.words[f'{word}patient']}"
