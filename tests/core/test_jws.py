@@ -123,3 +123,17 @@ def test_the_signature_faults_of_the_seg1_vectors_have_their_codes(shared_data: 
         seen[code] = seen.get(code, 0) + 1
     assert set(seen) == decided_here
     assert sum(seen.values()) == 16
+
+
+def test_no_damage_to_a_signature_goes_unseen() -> None:
+    """Every bit of a compact JWS, flipped alone: refused with a code of this check, never another error."""
+    key = Ed25519Key.generate()
+    token = key.sign_jws(b'{"id":"a","n":[1,2,3]}', TYP)
+    codes = set()
+    for bit in range(8 * len(token)):
+        damaged = bytearray(token)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(Refused) as refused:
+            _core.verify_jws(bytes(damaged), TYP, [key.public])
+        codes.add(refused.value.code)
+    assert codes == {"E_SIG_FORMAT", "E_SIG_HEADER", "E_SIG_ALG", "E_SIG_KEY", "E_SIG_INVALID"}

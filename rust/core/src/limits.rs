@@ -47,9 +47,6 @@ pub const TAR_MEMBERS: u64 = 100_004;
 /// Longest name of an archive entry or payload file: writers of JMIX 1.0 choose it, and common file systems end there.
 pub const NAME: usize = 255;
 
-/// An envelope on arrival, unless configured higher. It bounds the disk that one sender can fill.
-pub const ENVELOPE: u64 = 32 * GIB;
-
 /// The payload of a JMIX 1.0 envelope. GCM allows just under 64 GiB in one message.
 pub const PAYLOAD_JMIX_1_0: u64 = 60 * GIB;
 
@@ -72,7 +69,7 @@ pub const DICOM_HELD: usize = 16 << 20;
 
 // --- releases ---
 
-/// The stored form of a recipe: 32 bytes for each [`crate::digest::PIECE`] of an envelope of [`ENVELOPE`] bytes is 16 MiB.
+/// The stored form of a recipe: 32 bytes for each [`crate::digest::PIECE`] of a release of 32 GiB is 16 MiB.
 pub const RECIPE: u64 = 64 * MIB;
 
 /// One piece of a stream: four of them are held (style 28: at most 3 MiB; a piece of 1 MiB is 0.5 ms of work).
