@@ -16,7 +16,7 @@ from pathlib import Path
 
 import typer
 
-from mdg.cli import config, demo, fetch, find, inspect, keygen, pack, sandbox, serve, verify
+from mdg.cli import config, demo, fetch, find, index, inspect, keygen, pack, sandbox, serve, verify
 from mdg.cli import open as open_envelope
 from mdg.cli.terminal import complain
 from mdg.errors import InputOutput, MdgError, Misuse
@@ -33,6 +33,7 @@ app.command()(pack.pack)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command("open")(open_envelope.open_)
+app.command()(index.index)
 app.command()(find.find)
 app.command()(fetch.fetch)
 app.command()(serve.serve)

@@ -74,7 +74,7 @@ def _listeners(
     from mdg.config import Settings
 
     if sandbox:
-        given = _sandbox_defaults(given, config)
+        given = sandbox_defaults(given, config)
         public = _bound("127.0.0.1", [port] if port is not None else PORTS)
         admin = _bound("127.0.0.1", [0])
         url = f"http://127.0.0.1:{public.getsockname()[1]}"
@@ -93,7 +93,7 @@ def _listeners(
     return sockets, given
 
 
-def _sandbox_defaults(given: dict[str, Any], config: Path | None) -> dict[str, Any]:
+def sandbox_defaults(given: dict[str, Any], config: Path | None) -> dict[str, Any]:
     """What a first try need not say. A settings file says it all itself."""
     from platformdirs import user_data_path
 

@@ -1,0 +1,126 @@
+"""`mdg index`: what a gateway would serve from some folders, and what it would not and why.
+
+Scans like `mdg serve` does, into the same data folder; without a running gateway, since one process at a time may
+write. `--problems` alone only reads and may be asked while the gateway runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mdg.cli.config import ConfigFile
+from mdg.cli.serve import sandbox_defaults
+from mdg.cli.terminal import Json, count, megabytes, progress, say
+from mdg.errors import InputOutput, Misuse
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from mdg.model.identity import HpiO
+    from mdg.sources import ScanReport
+    from mdg.store.index import IndexProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The settings that an index depends on."""
+
+    custodian: HpiO
+    data: Path
+    folders: Sequence[Path]
+    identity: Path | None
+    default_issuer: str
+    time_zone: ZoneInfo
+
+
+def index(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="DIR…", help="Every folder of DICOM files that is to be served.")
+    ] = None,
+    *,
+    config: ConfigFile = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for database, keys and what is received.")] = None,
+    identity: Annotated[Path | None, typer.Option(help="identity.csv: PatientID, issuer, IHI, source, date.")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Read every file again.")] = False,
+    problems: Annotated[bool, typer.Option("--problems", help="List what is not served, and what to do.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Index folders of DICOM files in place: nothing is copied or changed."""
+    import anyio
+
+    terms = _terms(config, data, identity)
+    where = [*(folders or terms.folders)] if folders or not problems else []
+    if not where and not problems:
+        raise Misuse("name at least one folder of DICOM files, or --problems")
+    for folder in where:
+        if not folder.is_dir():
+            raise InputOutput(str(folder), "it is not a folder; name a folder of DICOM files")
+    with progress("indexing") as show:
+        report, found = anyio.run(_index, terms, where, rebuild, show)
+    lines = _summary(report, found) if report else []
+    if problems:
+        lines += [f"{one.code} {one.where}: {one.message}" for one in found] or ["no problems"]
+    told = {"problems": [asdict(one) for one in found]} if problems else {"problem_count": len(found)}
+    say({"index": asdict(report) if report else None, **told}, lines, as_json)
+
+
+def _terms(config: Path | None, data: Path | None, identity: Path | None) -> Terms:
+    """From the settings file, or those of a first try with `mdg serve --sandbox`."""
+    from mdg.config import Settings
+
+    paths = {"data": data, "identity": identity}
+    given: dict[str, Any] = {name: path.absolute() for name, path in paths.items() if path is not None}
+    if config is None:
+        given = sandbox_defaults(given, config) | {"public_url": "http://127.0.0.1"}
+    settings = Settings.load(config, **given)
+    return Terms(
+        settings.custodian,
+        settings.data,
+        settings.folders,
+        settings.identity,
+        settings.default_issuer,
+        settings.time_zone,
+    )
+
+
+async def _index(
+    terms: Terms, folders: Sequence[Path], rebuild: bool, show: Callable[[int, int], None] | None
+) -> tuple[ScanReport | None, list[IndexProblem]]:
+    from mdg.identity import Identities
+    from mdg.sources import FolderSource
+    from mdg.store import Store
+    from mdg.store.index import file_problems
+
+    async with Store.open(str(terms.data / "mdg.sqlite"), read_only=not folders) as store:
+        identities = Identities(store, terms.custodian)
+        report = None
+        if folders:
+            if terms.identity is not None:
+                await identities.load_csv(terms.identity)
+            source = FolderSource(
+                store,
+                terms.custodian,
+                folders,
+                default_issuer=terms.default_issuer,
+                time_zone=terms.time_zone,
+            )
+            report = await source.scan(lambda _, done: show(done, 0) if show else None, rebuild=rebuild)
+        async with store.read() as connection:
+            files = await file_problems(connection, terms.custodian)
+        return report, [*files, *await identities.problems()]
+
+
+def _summary(report: ScanReport, found: Sequence[IndexProblem]) -> list[str]:
+    lines = [
+        f"{count(report.instances, 'instance')} of {count(report.studies, 'study')}, {megabytes(report.bytes)}, "
+        "indexed in place",
+        f"{count(report.read, 'file')} read, {report.unchanged:,} unchanged, {report.removed:,} removed",
+    ]
+    if found:
+        lines.append(f"{count(len(found), 'problem')}: `mdg index --problems` lists them with what to do")
+    return lines

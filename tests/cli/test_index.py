@@ -1,0 +1,47 @@
+"""`mdg index`: folders in, counts and complaints out, with the exit codes of every command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mdg.cli import run
+
+
+@pytest.fixture
+def images(tmp_path: Path, shared_data: Path) -> Path:
+    folder = tmp_path / "images"
+    shutil.copytree(shared_data / "petct-sarcoma-sts001" / "PET_whole_body", folder)
+    (folder / "notes.txt").write_text("not DICOM")
+    return folder
+
+
+def test_a_folder_is_indexed_and_its_problems_are_listed(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(tmp_path / "data"), "--json"]
+    count = len(list(images.iterdir())) - 1
+    assert run(["index", str(images), *data]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"]
+    assert (said["index"]["instances"], said["index"]["studies"], said["problem_count"]) == (count, 1, 2)
+    assert run(["index", "--problems", *data]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["index"] is None
+    assert Path(said["problems"][0]["where"]).name == "notes.txt"
+    assert [one["code"] for one in said["problems"]] == ["E_DICOM", "no-ihi"]
+    assert run(["index", str(images), "--rebuild", *data]) == 0
+    assert json.loads(capsys.readouterr().out)["index"]["read"] == count + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [([], 2), (["/nowhere"], 4), (["--problems"], 4), (["--config", "/nowhere.toml"], 4)]
+)
+def test_what_cannot_be_indexed_has_its_exit_code(
+    tmp_path: Path, arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["index", *arguments, "--data", str(tmp_path / "data")]) == code
+    assert capsys.readouterr().err.startswith("mdg: ")
