@@ -191,6 +191,11 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         minimum_level=settings.minimum_level,
     )
     tokens = Tokens(_token_url(settings), outbound, keyring, custodian)
+
+    def gateway_at(url: str) -> Gateway:
+        outbound.check(url)  # before the token authority is told of whom we ask
+        return Gateway(url, outbound, keyring, tokens)
+
     return Rooms(
         settings=settings,
         store=store,
@@ -222,9 +227,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
             retrievable=settings.capabilities.retrieval,
         ),
         retrieval=await stack.enter_async_context(retrieval.working()),
-        reception=Reception(
-            lambda url: Gateway(url, outbound, keyring, tokens), directory, received, audit, settings.data / "incoming"
-        ),
+        reception=Reception(gateway_at, directory, received, audit, settings.data / "incoming"),
         metrics=Metrics(),
         stopping=anyio.Event(),
     )

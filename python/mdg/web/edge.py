@@ -178,10 +178,10 @@ def _request_id(scope: Scope) -> str:
 
 def _check(scope: Scope, hosts: frozenset[str]) -> None:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
-    if scope["http_version"] not in ("1.0", "1.1"):
-        raise HttpVersionNotSupported("speak HTTP/1.1", reason="http-version")
     if scope["method"] not in METHODS:
         raise MethodNotAllowed("no such method here", headers={"Connection": "close", "Allow": "GET, HEAD, POST"})
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise HttpVersionNotSupported("speak HTTP/1.1", reason="http-version")
     line = len(scope["raw_path"]) + len(scope["query_string"])
     if len(headers) > HEADER_FIELDS or line + sum(len(n) + len(v) + 4 for n, v in headers) > HEADER_BYTES:
         raise HeaderTooLarge(f"at most {HEADER_BYTES} bytes and {HEADER_FIELDS} fields")

@@ -9,12 +9,26 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 
+import h11
+from hypercorn import protocol
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
 from starlette.types import ASGIApp
 
 GRACE = 10.0
 """Seconds that running downloads get after the stop; they resume by Range elsewhere (security-tests X24)."""
+
+
+class Http11(H11Protocol):  # type: ignore[misc]  # hypercorn's types are not read
+    """HTTP/1.1 and nothing else: `Upgrade: h2c` is ignored and `PRI` is a method that nobody knows (security-tests F6,
+    F7). hypercorn switches to HTTP/2 here and has no setting against it."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        return
+
+
+protocol.H11Protocol = Http11
 
 
 async def listen(app: ASGIApp, listener: socket.socket, stop: Callable[[], Awaitable[object]]) -> None:

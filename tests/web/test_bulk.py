@@ -1,0 +1,178 @@
+"""`BulkResponse`: exact bytes, a few pieces in memory, cut when the decision turns, and an end that is recorded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from mdg.errors import Conflict, Forbidden, Refused, Unavailable
+from mdg.exchange.release import Release
+from mdg.web import bulk
+from mdg.web.bulk import BulkResponse
+from mdg.web.metrics import Metrics
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+class Source:
+    """Pieces out of four buffers that are used again, as the core's stream has them."""
+
+    def __init__(self, sizes: list[int], fault: Exception | None = None) -> None:
+        self.sizes = sizes
+        self.fault = fault
+        self.pool = [bytearray(MIB) for _ in range(4)]
+        self.given = 0
+        self.taken = 0
+        self.ahead = 0
+        self.lock = threading.Lock()
+
+    def next(self) -> memoryview | None:
+        assert self.lock.acquire(blocking=False), "two threads in one stream"
+        try:
+            if self.given == len(self.sizes):
+                if self.fault is not None:
+                    raise self.fault
+                return None
+            buffer = self.pool[self.given % 4]
+            size = self.sizes[self.given]
+            buffer[:size] = bytes([self.given % 251]) * size
+            self.given += 1
+            self.ahead = max(self.ahead, self.given - self.taken)
+            return memoryview(buffer)[:size]
+        finally:
+            self.lock.release()
+
+
+class Wire:
+    """What a server does with one answer; `gone` is a client that hangs up."""
+
+    def __init__(self, source: Source, slow: float = 0.0) -> None:
+        self.source = source
+        self.slow = slow
+        self.body = bytearray()
+        self.start: dict[str, Any] = {}
+        self.ended = False
+        self.gone = anyio.Event()
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.start = message
+            return
+        await anyio.sleep(self.slow)
+        self.source.taken += 1
+        self.body += message["body"]
+        self.ended = not message.get("more_body", False)
+
+    async def receive(self) -> Any:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+
+async def run(
+    source: Source, wire: Wire, *, length: int | None = None, again: Callable[[], Awaitable[None]] | None = None
+) -> list[tuple[int, str]]:
+    ends: list[tuple[int, str]] = []
+
+    async def fine() -> None:
+        return None
+
+    async def ended(sent: int, why: str) -> None:
+        ends.append((sent, why))
+
+    release = Release(
+        status=200,
+        headers={"ETag": '"x"'},
+        start=0,
+        end=sum(source.sizes) if length is None else length,
+        open=lambda start, end: source,
+        again=again or fine,
+        ended=ended,
+    )
+    scope = {"type": "http", "method": "GET", "state": {"request_id": "r"}}
+    await BulkResponse(release, Metrics())(scope, wire.receive, wire.send)
+    return ends
+
+
+async def test_pieces_arrive_in_order_and_none_is_overwritten_before_it_left() -> None:
+    source = Source([MIB] * 9 + [17])
+    wire = Wire(source, slow=0.005)
+    assert await run(source, wire) == [(9 * MIB + 17, "complete")]
+    assert wire.ended
+    assert [wire.body[i * MIB] for i in range(10)] == list(range(10))
+    assert source.ahead <= 4
+    headers = dict(wire.start["headers"])
+    assert headers[b"content-length"] == str(9 * MIB + 17).encode()
+    assert headers[b"accept-ranges"] == b"bytes"
+
+
+async def test_a_reader_that_leaves_stops_the_reading() -> None:
+    source = Source([MIB] * 100)
+    wire = Wire(source, slow=0.01)
+    async with anyio.create_task_group() as tasks:
+
+        async def leave() -> None:
+            await anyio.sleep(0.05)
+            wire.gone.set()
+
+        tasks.start_soon(leave)
+        ((sent, why),) = await run(source, wire)
+    assert why == "disconnected"
+    assert sent == len(wire.body) // MIB * MIB
+    assert source.given < 100
+    assert not wire.ended
+
+
+async def test_the_decision_is_asked_again_and_cuts_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "DECIDE_EVERY", 3 * MIB)
+    asked = []
+
+    async def again() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            raise Forbidden(reason="decision-changed")
+
+    source = Source([MIB] * 50)
+    wire = Wire(source)
+    assert await run(source, wire, again=again) == [(6 * MIB, "aborted-consent")]
+    assert not wire.ended
+
+
+async def test_a_decision_that_cannot_be_made_cuts_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "DECIDE_EVERY", MIB)
+
+    async def again() -> None:
+        raise Unavailable(reason="store")
+
+    wire = Wire(source := Source([MIB] * 5))
+    assert await run(source, wire, again=again) == [(MIB, "store")]
+
+
+async def test_a_source_that_changed_breaks_the_stream_before_its_end() -> None:
+    fault = Refused("E_STORE_CORRUPT", "spool", "it changed")
+    source = Source([MIB] * 3, fault)
+    wire = Wire(source)
+    ((sent, why),) = await run(source, wire, length=10 * MIB)
+    assert why == "E_STORE_CORRUPT"
+    assert sent <= 3 * MIB
+    assert not wire.ended
+
+
+async def test_a_source_that_changed_before_the_first_byte_is_an_answer() -> None:
+    source = Source([], Refused("E_STORE_CORRUPT", "spool", "it changed"))
+    wire = Wire(source)
+    with pytest.raises(Conflict):
+        await run(source, wire, length=MIB)
+    assert wire.start == {}
+
+
+async def test_a_reader_that_is_too_slow_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "SLOWEST", 0.02)
+    source = Source([MIB] * 3)
+    wire = Wire(source, slow=5.0)
+    assert await run(source, wire) == [(0, "slow-reader")]

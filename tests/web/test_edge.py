@@ -1,0 +1,144 @@
+"""What the edge refuses before any door sees it, byte by byte over a plain socket (security-tests 4 F)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+Start = Callable[..., Any]
+
+
+async def raw(gateway: Any, request: bytes) -> bytes:
+    """The bytes that come back until the server closes or falls silent."""
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    answer = b""
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        await stream.send(request.replace(b"HOST", f"{host}:{port}".encode()))
+        with anyio.move_on_after(2):
+            try:
+                while True:
+                    answer += await stream.receive()
+                    if b"Content-Length" not in request and b"\r\n\r\n" in answer and b"close" in answer.lower():
+                        break
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                pass
+    return answer
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1]) if answer else 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 200),
+        (b"TRACE /livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 405),
+        (b"CONNECT HOST HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 405),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 405),
+        (b"BREW /livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 405),
+        (b"GET /livez HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
+        (b"GET http://evil.example/livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
+        (b"GET //livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /./livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /x/../livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /%2e%2e/livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /livez%00 HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /livez%c0%af HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nHost: HOST\r\nX: " + b"a" * 20_000 + b"\r\nConnection: close\r\n\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\nHost: HOST\r\n" + b"A: b\r\n" * 101 + b"Connection: close\r\n\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\nHost : HOST\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nHost: HOST\r\nX: a\r\n b\r\nConnection: close\r\n\r\n", 200),
+        (b"POST /livez HTTP/1.1\r\nHost: HOST\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+        (b"POST /livez HTTP/1.1\r\nHost: HOST\r\nContent-Length: +5\r\n\r\n", 400),
+        (b"POST /livez HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: xchunked\r\n\r\n", 501),
+        (b"OPTIONS /livez HTTP/1.1\r\nHost: HOST\r\nOrigin: https://evil.example\r\nConnection: close\r\n\r\n", 405),
+        (b"GET /livez HTTP/1.1\r\nHost: HOST\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.1\r\nHost: HOST\r\nX-HTTP-Method-Override: DELETE\r\nConnection: close\r\n\r\n", 200),
+    ],
+)
+async def test_odd_requests_have_their_exact_answers(start: Start, request_: bytes, expected: int) -> None:
+    async with start() as gateway:
+        answer = await raw(gateway, request_)
+        assert status(answer) == expected, answer[:300]
+        head = answer.partition(b"\r\n\r\n")[0].lower()
+        assert b"\r\nserver:" not in head
+        assert b"access-control" not in head
+
+
+async def test_an_upgrade_to_http2_is_ignored(start: Start) -> None:
+    """F7: the answer is one of HTTP/1.1, and the connection goes on in it."""
+    async with start() as gateway:
+        asked = b"GET /livez HTTP/1.1\r\nHost: HOST\r\n"
+        upgrade = (
+            b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n"
+        )
+        answer = await raw(gateway, asked + upgrade + asked + b"Connection: close\r\n\r\n")
+        assert answer.count(b"HTTP/1.1 200") == 2
+        assert b"101" not in answer
+
+
+async def test_a_fault_in_a_door_is_an_outcome_without_a_word_about_it(start: Start) -> None:
+    """K4: the caller gets an id to quote; file and line go to the log."""
+    async with start() as gateway:
+
+        async def broken(*_: Any) -> Any:
+            raise ZeroDivisionError("secret text")
+
+        gateway.rooms.discovery.imaging_study = broken
+        answer = await gateway.consumer.ask("GET", "/fhir/ImagingStudy/x")
+        assert answer.status_code == 500
+        assert answer.json()["issue"][0]["code"] == "exception"
+        assert "secret" not in answer.text
+        assert "ZeroDivision" not in answer.text
+
+
+async def test_the_admin_listener_takes_no_token_of_the_data_plane(start: Start) -> None:
+    """K6; and with `admin_token` set, only that one."""
+    async with start(admin_token="t" * 32) as gateway:
+        http = gateway.consumer.http
+        assert (await http.get(f"{gateway.admin}/health")).status_code == 403
+        token = await gateway.consumer.tokens.token(f"{gateway.url}/fhir", ("system/Patient.rs",), ihi=None)
+        for value in (f"DPoP {token.value}", f"Bearer {token.value}", "Bearer " + "x" * 32):
+            assert (await http.get(f"{gateway.admin}/health", headers={"Authorization": value})).status_code == 403
+        answer = await http.get(f"{gateway.admin}/health", headers={"Authorization": "Bearer " + "t" * 32})
+        assert answer.json()["ready"] is True
+        assert (await http.get(f"{gateway.url}/health")).status_code == 404
+
+
+async def test_readiness_ends_before_the_listener_does(start: Start) -> None:
+    async with start() as gateway:
+        ready = f"{gateway.url}/readyz"
+        assert (await gateway.consumer.http.get(ready)).text == "ok"
+        await gateway.rooms.store.write(lambda c: c.exec_driver_sql("ALTER TABLE audit RENAME TO gone"))
+        answer = await gateway.consumer.http.get(ready)
+        assert (answer.status_code, answer.text) == (503, "not ready")
+
+
+@pytest.mark.parametrize(
+    ("body", "status_"),
+    [
+        ("{}", 400),
+        ("[]", 400),
+        ("nonsense", 400),
+        ('{"ihi": "8003608833357361", "gateway": "http://127.0.0.1:1", "more": "x"}', 400),
+        ('{"ihi": "8003608833357362", "gateway": "http://127.0.0.1:1"}', 400),
+        ('{"ihi": "8003608833357361", "gateway": "http://127.0.0.1:65000"}', 403),
+        ('{"ihi": "8003608833357361", "gateway": "file:///etc/passwd"}', 422),
+        ('{"ihi": "8003608833357361", "study": "../x"}', 400),
+    ],
+)
+async def test_a_retrieval_that_makes_no_sense_asks_nobody(start: Start, body: str, status_: int) -> None:
+    async with start() as gateway:
+        answer = await gateway.consumer.http.post(
+            f"{gateway.admin}/retrievals", content=body, headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == status_, answer.text
+        assert "8003608833357361" not in answer.text
