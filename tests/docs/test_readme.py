@@ -36,7 +36,7 @@ def write(name: str, text: str) -> None:
 
 SAME = [
     (r"(?<![\w-])[\w-]{43}(?![\w-])", "KID"),
-    (r"/\S*?(/demo/\S+)", r"…\1"),
+    (r"\S+(/demo/\S+)", r"…\1"),
     (r"\d[\d,.]*", "N"),
     (r" +", " "),
 ]
@@ -57,7 +57,7 @@ def run(command: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "mdg.cli", *arguments],
         cwd=folder,
-        env={**environment, "PYTHONPATH": str(REPOSITORY / "python")},
+        env={**environment, "PYTHONPATH": str(REPOSITORY / "python"), "XDG_DATA_HOME": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -80,9 +80,15 @@ def test_the_session_by_hand_is_what_the_commands_print(tmp_path: Path) -> None:
     check("hand", "\n".join(f"$ {command}\n{run(command, tmp_path)}" for command in commands))
 
 
+def test_the_demo_is_what_the_demo_prints(tmp_path: Path) -> None:
+    there = run("mdg demo", tmp_path)
+    assert there.endswith("demo: ok\n")
+    check("demo", there.replace(str(tmp_path), "~/.local/share"))
+
+
 def test_the_first_screen_speaks_of_no_format() -> None:
     """Whoever opens the page reads what it does for them before they meet an acronym."""
-    first = README.read_text(encoding="utf-8").split("<!-- session ")[0]
+    first = README.read_text(encoding="utf-8").split("<!-- session demo -->")[0]
     prose = re.sub(r"\]\([^)]*\)", "]", first)
     assert len(prose.splitlines()) < 30
     for word in ("JMIX", "DICOM", "FHIR", "JWS", "AES", "ZIP"):
