@@ -99,8 +99,8 @@ def test_two_studies_or_patients_do_not_go_into_one_envelope(
     parties: Parties, study: list[Path], tmp_path: Path
 ) -> None:
     other = tmp_path / "study" / "other"
-    for changed in ({"study": "1.2.4"}, {"patient": "P-2"}):
-        write_instance(other, 9, **changed)
+    for study_uid, patient in (("1.2.4", "P-1"), ("1.2.3", "P-2")):
+        write_instance(other, 9, study=study_uid, patient=patient)
         with pytest.raises(Refused, match=str(other)) as refused:
             parties.pack([*study, other], tmp_path / "out.zip")
         assert refused.value.code == "E_DICOM_IDENTITY"

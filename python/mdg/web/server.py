@@ -20,7 +20,7 @@ GRACE = 10.0
 """Seconds that running downloads get after the stop; they resume by Range elsewhere (security-tests X24)."""
 
 
-class Http11(H11Protocol):  # type: ignore[misc]  # hypercorn's types are not read
+class Http11(H11Protocol):
     """HTTP/1.1 and nothing else: `Upgrade: h2c` is ignored and `PRI` is a method that nobody knows (security-tests F6,
     F7). hypercorn switches to HTTP/2 here and has no setting against it."""
 
@@ -28,7 +28,7 @@ class Http11(H11Protocol):  # type: ignore[misc]  # hypercorn's types are not re
         return
 
 
-protocol.H11Protocol = Http11
+protocol.H11Protocol = Http11  # type: ignore[attr-defined]  # the name hypercorn looks up, not one it offers
 
 
 async def listen(app: ASGIApp, listener: socket.socket, stop: Callable[[], Awaitable[object]]) -> None:
