@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -64,7 +64,7 @@ class Grant:
     """A granted retrieval: where its bytes are, how many, and what only this consumer knows of it.
 
     `key` opens the envelope and `digest` is SHA-256 of the signed request, which the envelope must name. `url` holds
-    the ticket; `until` (UTC) ends it.
+    the ticket, which goes with the access token `token`; `until` (UTC) ends it.
     """
 
     url: str = field(repr=False)
@@ -73,6 +73,7 @@ class Grant:
     until: str
     key: X25519Key = field(repr=False)
     digest: bytes
+    token: AccessToken = field(repr=False)
     seconds: float
 
 
@@ -141,12 +142,19 @@ class Gateway:
         seconds = time.perf_counter() - began
         if answer.status != 201:
             raise refusal("the provider", answer)
-        match answer.json():
-            case {"url": str(url), "length": int(length), "etag": str(etag), "not_after": str(until)} if length > 0:
-                url = _same_origin(urljoin(door, url), self._url)
-            case _:
-                raise Upstream("the provider granted a request without saying what", answered=201, reason="grant-form")
-        return Grant(url, length, etag, until, key, hashlib.sha256(jws).digest(), seconds)
+        url, length, etag, until = self._told(answer, door)
+        return Grant(url, length, etag, until, key, hashlib.sha256(jws).digest(), token, seconds)
+
+    async def renew(self, grant: Grant, token: AccessToken, *, request_id: str) -> Grant:
+        """The same grant under another token, of which the ticket in `grant.url` knows nothing (seg/1 10.1)."""
+        door = grant.url.partition("?")[0] + "/renew"
+        answer = await self._post(door, b"", {"Accept": "application/json"}, token, request_id)
+        if answer.status != 200:
+            raise refusal("the provider", answer)
+        url, length, etag, until = self._told(answer, door)
+        if (length, etag) != (grant.length, grant.etag):
+            raise Upstream("the provider renewed another envelope than it granted", answered=200, reason="grant-form")
+        return replace(grant, url=url, until=until, token=token)
 
     async def download(
         self,
@@ -164,6 +172,8 @@ class Gateway:
         start = 0
         for last in (*(False,) * RESUMES, True):
             token = await self._tokens.token(self.fhir, RETRIEVAL, ihi=ihi, purpose=purpose)
+            if token.value != grant.token.value:
+                grant = await self.renew(grant, token, request_id=request_id)
             headers = {"Accept": "application/zip", "X-Request-ID": request_id, **self._proved("GET", grant.url, token)}
             try:
                 answer = await self._outbound.download(
@@ -235,6 +245,15 @@ class Gateway:
             "exp": _time(now + REQUEST_LIFE),
         }
         return self._keyring.ed25519.sign_jws(json.dumps(content).encode(), REQUEST_TYPE)
+
+    def _told(self, answer: Response, door: str) -> tuple[str, int, str, str]:
+        """(url, length, etag, not_after) of a grant, all of them at this gateway."""
+        match answer.json():
+            case {"url": str(url), "length": int(length), "etag": str(etag), "not_after": str(until)} if length > 0:
+                return _same_origin(urljoin(door, url), self._url), length, etag, until
+        raise Upstream(
+            "the provider granted a request without saying what", answered=answer.status, reason="grant-form"
+        )
 
     async def _post(
         self, url: str, content: bytes, headers: dict[str, str], token: AccessToken, request_id: str
