@@ -4,6 +4,7 @@ Errors: `mdg.errors.Refused`, `Unsupported`, `InputOutput`, `Misuse`.
 """
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import final
 
 __version__: str
@@ -104,27 +105,16 @@ class Header:
     ihi_candidates: int
     """How many bare 16-digit `800360…` values stood without an issuer; never used by themselves."""
     pixel_offset: int | None
-    """Byte where the value of PixelData, FloatPixelData or DoubleFloatPixelData begins; None when there is none."""
+    """Byte where the value of PixelData, FloatPixelData or DoubleFloatPixelData begins; None when there is none, or
+    when it lies inside a deflate stream."""
     pixel_length: int | None
     """Its length in bytes; None when undefined (encapsulated) or absent."""
     executable_preamble: bool
     """The 128-byte preamble starts like a program or archive (security-tests 1, CVE-2019-11687)."""
 
-def read_header(path: str) -> Header:
-    """One file. `Refused` E_DICOM with part and byte, E_LIMIT over a budget of security-tests 2; `Unsupported` for
-    encodings that pydicom must read (big endian, deflated): `mdg.sources.headers.read_header` does both."""
-
-def header_of(
-    data_set: bytes,
-    part: str,
-    *,
-    transfer_syntax: str,
-    pixel_offset: int | None,
-    pixel_length: int | None,
-    start: bytes,
-) -> Header:
-    """The facts of a data set that another reader made explicit VR little endian, without file meta information.
-    `transfer_syntax` and the place of the pixel data are those of the file, `start` its first 132 bytes."""
+def read_header(path: str | PathLike[str]) -> Header:
+    """One file, in any transfer syntax. `Refused` E_DICOM with part and byte, E_LIMIT over a budget of security-tests 2,
+    `InputOutput` when it cannot be read."""
 
 @final
 class Digest:
@@ -147,12 +137,8 @@ class Indexed:
     header: Header | None
     digest: Digest | None
     problem: tuple[str, str] | None
-    """(code, message that names the file and what to do). Codes: E_DICOM, E_LIMIT, E_UNSUPPORTED (for pydicom),
-    E_SOURCE (could not be read), E_CHANGED."""
-    def with_header(self, header: Header) -> Indexed:
-        """The same file with the facts that another reader found, and no problem."""
-    def with_problem(self, code: str, why: str) -> Indexed:
-        """The same file with another problem, and no facts."""
+    """(code, message that names the file and what to do). Codes: E_DICOM, E_LIMIT, E_SOURCE (could not be
+    read), E_CHANGED."""
 
 def index_files(paths: Sequence[str], threads: int = 0) -> list[Indexed]:
     """Header facts, SHA-256 and check table of many files in one pass each, in parallel (0 = as many threads as cores);

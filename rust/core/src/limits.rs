@@ -64,6 +64,12 @@ pub const DICOM_ITEMS: u32 = 100_000;
 /// Elements of one header, those inside sequences included: a tenth of a second of work.
 pub const DICOM_ELEMENTS: u32 = 1_000_000;
 
+/// Bytes that a deflated data set may grow to; deflated syntaxes are for reports and signals, not for large images.
+pub const DICOM_INFLATED: u64 = 512 << 20;
+/// Times its size that it may grow once it is over `DICOM_INFLATED_FREE` bytes: text deflates 3 to 20 times, a bomb 1,000.
+pub const DICOM_INFLATED_RATIO: u64 = 100;
+/// Bytes up to which the ratio does not count, because small texts may be one letter.
+pub const DICOM_INFLATED_FREE: u64 = 1 << 20;
 /// Bytes of the values that are kept of one header; values that are passed over cost no memory.
 pub const DICOM_HELD: usize = 16 << 20;
 

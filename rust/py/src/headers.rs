@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use mdg_core::dicom::tags::PIXEL_DATA;
-use mdg_core::dicom::{self, Keyword, PixelData};
+use mdg_core::dicom::{self, Keyword};
 use mdg_core::{Error, digest};
 use pyo3::prelude::*;
 
@@ -18,7 +17,6 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Digest>()?;
     m.add_class::<Indexed>()?;
     m.add_function(wrap_pyfunction!(read_header, m)?)?;
-    m.add_function(wrap_pyfunction!(header_of, m)?)?;
     m.add_function(wrap_pyfunction!(digest_file, m)?)?;
     m.add_function(wrap_pyfunction!(index_files, m)?)
 }
@@ -114,24 +112,6 @@ fn read_header(py: Python<'_>, path: PathBuf) -> PyResult<Header> {
     py.detach(read).map(Header).map_err(raise)
 }
 
-#[pyfunction]
-#[pyo3(signature = (data_set, part, *, transfer_syntax, pixel_offset, pixel_length, start))]
-fn header_of(
-    py: Python<'_>,
-    data_set: &[u8],
-    part: &str,
-    transfer_syntax: String,
-    pixel_offset: Option<u64>,
-    pixel_length: Option<u32>,
-    start: &[u8],
-) -> PyResult<Header> {
-    let mut header = py.detach(|| dicom::read_data_set(data_set, part)).map_err(raise)?;
-    header.transfer_syntax = transfer_syntax;
-    header.executable_preamble = dicom::meta::has_executable_preamble(start);
-    header.pixels = pixel_offset.map(|offset| PixelData { tag: PIXEL_DATA, offset, length: pixel_length });
-    Ok(Header(header))
-}
-
 /// One pass over the stored bytes.
 #[pyclass(frozen, module = "mdg._core")]
 pub(crate) struct Digest(digest::Digest);
@@ -166,34 +146,16 @@ pub(crate) struct Indexed {
     mtime_ns: i64,
     header: Option<Py<Header>>,
     digest: Option<Py<Digest>>,
-    problem: Option<(String, String)>,
-}
-
-#[pymethods]
-impl Indexed {
-    /// The same file with the facts that another reader found.
-    fn with_header(&self, py: Python<'_>, header: Py<Header>) -> Self {
-        self.replaced(py, Some(header), None)
-    }
-
-    /// The same file with another problem.
-    fn with_problem(&self, py: Python<'_>, code: String, why: String) -> Self {
-        self.replaced(py, None, Some((code, why)))
-    }
+    problem: Option<(&'static str, String)>,
 }
 
 impl Indexed {
-    fn replaced(&self, py: Python<'_>, header: Option<Py<Header>>, problem: Option<(String, String)>) -> Self {
-        let digest = self.digest.as_ref().map(|digest| digest.clone_ref(py));
-        Self { path: self.path.clone(), mtime_ns: self.mtime_ns, header, digest, problem }
-    }
-
     fn new(py: Python<'_>, path: PathBuf, outcome: Outcome) -> PyResult<Self> {
         let name = path.to_string_lossy();
         let (header, problem) = match outcome.header {
             _ if outcome.changed => {
                 let why = format!("{name}: changed while it was read; it is read again when it is at rest");
-                (None, Some(("E_CHANGED".to_owned(), why)))
+                (None, Some(("E_CHANGED", why)))
             }
             Ok(header) => (Some(Py::new(py, Header(header))?), None),
             Err(error) => (None, Some(problem(&error))),
@@ -204,8 +166,8 @@ impl Indexed {
 }
 
 /// The code of a problem, and what to do about it.
-fn problem(error: &Error) -> (String, String) {
-    let (code, why) = match error {
+fn problem(error: &Error) -> (&'static str, String) {
+    match error {
         Error::Refused { code, .. } => {
             (code.as_str(), format!("{error}; send the file again from where it came, or take it out of the folder"))
         }
@@ -213,8 +175,7 @@ fn problem(error: &Error) -> (String, String) {
         Error::Source { .. } | Error::Misuse { .. } => {
             ("E_SOURCE", format!("{error}; check the file and its permissions"))
         }
-    };
-    (code.to_owned(), why)
+    }
 }
 
 #[pyfunction]

@@ -5,9 +5,9 @@
 
 use super::charset::trim;
 use super::identity::is_uid;
-use super::reader::{Event, Reader};
+use super::reader::{Encoding, Event, Reader};
 use super::tags::{META_GROUP_LENGTH, TRANSFER_SYNTAX_UID};
-use crate::{Error, ReadAt, Result};
+use crate::{ReadAt, Result};
 
 const IMPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
 const EXPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
@@ -25,36 +25,42 @@ pub struct Start {
     pub transfer_syntax: String,
     /// Whether that was said by the file itself.
     pub declared: bool,
+    /// The data set is one deflate stream.
+    pub deflated: bool,
     /// Whether the preamble is the beginning of a program, script or archive (CVE-2019-11687).
     pub executable_preamble: bool,
 }
 
 /// Reads up to the first element of the data set and leaves `reader` there.
-pub fn start<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, part: &str) -> Result<Start> {
+pub fn start<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>) -> Result<Start> {
     let first = reader.peek(0, PREAMBLE + PREFIX.len())?;
     if first.get(PREAMBLE..) == Some(PREFIX) {
-        let executable_preamble = has_executable_preamble(first);
-        let transfer_syntax = file_meta(reader, (PREAMBLE + PREFIX.len()) as u64, part)?;
-        return Ok(Start { transfer_syntax, declared: true, executable_preamble });
+        let executable_preamble = is_executable(first);
+        let transfer_syntax = file_meta(reader, (PREAMBLE + PREFIX.len()) as u64)?;
+        let deflated = is_deflated(&transfer_syntax);
+        return Ok(Start { transfer_syntax, declared: true, deflated, executable_preamble });
     }
     let (transfer_syntax, declared) = match first {
-        [0x02, 0, _, 0, ..] => (file_meta(reader, 0, part)?, true),
+        [0x02, 0, _, 0, ..] => (file_meta(reader, 0)?, true),
         [0x08, 0, element, 0, a, b, ..] if *element <= 0x18 => {
             let explicit = a.is_ascii_uppercase() && b.is_ascii_uppercase();
-            reader.start(0, explicit);
-            (if explicit { EXPLICIT_VR_LITTLE_ENDIAN } else { IMPLICIT_VR_LITTLE_ENDIAN }.to_owned(), false)
+            let syntax = if explicit { EXPLICIT_VR_LITTLE_ENDIAN } else { IMPLICIT_VR_LITTLE_ENDIAN };
+            reader.start(0, encoding(syntax));
+            (syntax.to_owned(), false)
         }
-        [0, 0x08, 0, element, ..] if *element <= 0x18 => {
-            return Err(Error::unsupported(part, "big endian without file meta information"));
+        [0, 0x08, 0, element, b'A'..=b'Z', b'A'..=b'Z', ..] if *element <= 0x18 => {
+            reader.start(0, Encoding::ExplicitBigEndian);
+            (EXPLICIT_VR_BIG_ENDIAN.to_owned(), false)
         }
         _ => return Err(reader.refuse(0, "not a DICOM file: no DICM at byte 128 and no data set at byte 0")),
     };
-    Ok(Start { transfer_syntax, declared, executable_preamble: false })
+    let deflated = is_deflated(&transfer_syntax);
+    Ok(Start { transfer_syntax, declared, deflated, executable_preamble: false })
 }
 
 /// Group 0002 from byte `begin`: explicit little endian, whatever follows. Leaves `reader` at the data set.
-fn file_meta<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, begin: u64, part: &str) -> Result<String> {
-    reader.start(begin, true);
+fn file_meta<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, begin: u64) -> Result<String> {
+    reader.start(begin, Encoding::ExplicitLittleEndian);
     let mut announced = None;
     let mut transfer_syntax = None;
     while let [2, 0, _, _, ..] = reader.peek(reader.position(), 8)? {
@@ -86,21 +92,25 @@ fn file_meta<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, begin: u64, part: &
     let Some(transfer_syntax) = transfer_syntax else {
         return Err(reader.refuse(begin, format!("group 0002 names no transfer syntax, {TRANSFER_SYNTAX_UID}")));
     };
-    if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN {
-        return Err(Error::unsupported(part, "a data set in big endian"));
-    }
-    if DEFLATED.contains(&transfer_syntax.as_str()) {
-        return Err(Error::unsupported(part, "a deflated data set"));
-    }
-    // Every other syntax, private ones included, is explicit little endian (PS3.5 A.4).
-    reader.start(end, transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN);
+    reader.start(end, encoding(&transfer_syntax));
     Ok(transfer_syntax)
 }
 
-/// Whether a file that starts with these 132 bytes has a preamble that is the beginning of a program, script or archive: the
-/// signatures of PE, ELF, Mach-O, `#!` and ZIP. TIFF is a legitimate use of the preamble (PS3.10 7.1).
-#[must_use]
-pub fn has_executable_preamble(start: &[u8]) -> bool {
+fn is_deflated(transfer_syntax: &str) -> bool {
+    DEFLATED.contains(&transfer_syntax)
+}
+
+/// Every syntax that is not named here, private ones included, is explicit little endian (PS3.5 A.4).
+fn encoding(transfer_syntax: &str) -> Encoding {
+    match transfer_syntax {
+        IMPLICIT_VR_LITTLE_ENDIAN => Encoding::ImplicitLittleEndian,
+        EXPLICIT_VR_BIG_ENDIAN => Encoding::ExplicitBigEndian,
+        _ => Encoding::ExplicitLittleEndian,
+    }
+}
+
+/// The signatures of PE, ELF, Mach-O, scripts and ZIP. TIFF is a legitimate use of the preamble (PS3.10 7.1).
+fn is_executable(preamble: &[u8]) -> bool {
     const SIGNATURES: [&[u8]; 9] = [
         b"MZ",
         b"\x7FELF",
@@ -112,5 +122,5 @@ pub fn has_executable_preamble(start: &[u8]) -> bool {
         b"#!",
         b"PK",
     ];
-    start.get(PREAMBLE..) == Some(PREFIX) && SIGNATURES.iter().any(|signature| start.starts_with(signature))
+    SIGNATURES.iter().any(|signature| preamble.starts_with(signature))
 }

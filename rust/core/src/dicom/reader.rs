@@ -1,5 +1,4 @@
-//! Walks the elements of a data set, explicit or implicit little endian (PS3.5 7), without recursion and without reading
-//! values that nobody asked for.
+//! Walks the elements of a data set (PS3.5 7), without recursion and without reading values that nobody asked for.
 //!
 //! Sequences of defined length are stepped over unless the caller enters them; those of undefined length must be walked
 //! to find their end. Bytes come in pieces that start small, because nearly every header ends within the first one.
@@ -15,6 +14,46 @@ const LARGEST_PIECE: usize = 64 << 10;
 const UNDEFINED: u32 = 0xFFFF_FFFF;
 const SQ: [u8; 2] = *b"SQ";
 const UN: [u8; 2] = *b"UN";
+
+/// How elements are encoded (PS3.5 annex A).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// A.1
+    ImplicitLittleEndian,
+    /// A.2, and every encapsulated syntax
+    ExplicitLittleEndian,
+    /// A.3, retired
+    ExplicitBigEndian,
+}
+
+impl Encoding {
+    fn is_explicit(self) -> bool {
+        self != Self::ImplicitLittleEndian
+    }
+
+    /// The number in two bytes.
+    #[must_use]
+    pub fn short(self, bytes: [u8; 2]) -> u16 {
+        match self {
+            Self::ExplicitBigEndian => u16::from_be_bytes(bytes),
+            _ => u16::from_le_bytes(bytes),
+        }
+    }
+
+    fn long(self, bytes: [u8; 4]) -> u32 {
+        match self {
+            Self::ExplicitBigEndian => u32::from_be_bytes(bytes),
+            _ => u32::from_le_bytes(bytes),
+        }
+    }
+
+    /// Tag and 32-bit length of eight bytes.
+    fn head(self, bytes: [u8; 8]) -> (Tag, u32) {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        let tag = u32::from(self.short([a, b])) << 16 | u32::from(self.short([c, d]));
+        (Tag(tag), self.long([e, f, g, h]))
+    }
+}
 
 /// One data element, its value not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +105,7 @@ pub enum Event {
 struct Level {
     sequence: Tag,
     wanted: bool,
-    explicit: bool,
+    encoding: Encoding,
     items: u32,
     /// Where it must end, for a defined length.
     end: Option<u64>,
@@ -86,7 +125,7 @@ pub struct Reader<'a, S: ReadAt + ?Sized> {
     window: Window<'a, S>,
     part: &'a str,
     position: u64,
-    explicit: bool,
+    encoding: Encoding,
     levels: Vec<Level>,
     pending: Option<Element>,
     elements: u32,
@@ -100,7 +139,7 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
             window: Window { source, size: source.size(), start: 0, held: Vec::new(), piece: FIRST_PIECE },
             part,
             position: 0,
-            explicit: true,
+            encoding: Encoding::ExplicitLittleEndian,
             levels: Vec::new(),
             pending: None,
             elements: 0,
@@ -108,11 +147,17 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
         }
     }
 
-    /// Goes on at byte `position` of the top level, in explicit or implicit encoding.
-    pub fn start(&mut self, position: u64, explicit: bool) {
+    /// Goes on at byte `position` of the top level, in `encoding`.
+    pub fn start(&mut self, position: u64, encoding: Encoding) {
         self.position = position;
-        self.explicit = explicit;
+        self.encoding = encoding;
         self.pending = None;
+    }
+
+    /// How the top level is encoded.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// Length of the file in bytes.
@@ -184,35 +229,35 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
             }
         }
         loop {
-            let (explicit, bound, wanted, in_item) = match self.levels.last() {
-                None => (self.explicit, self.window.size, true, true),
-                Some(Level { item: Some(item), explicit, wanted, .. }) => {
+            let (encoding, bound, wanted, in_item) = match self.levels.last() {
+                None => (self.encoding, self.window.size, true, true),
+                Some(Level { item: Some(item), encoding, wanted, .. }) => {
                     if item.end == Some(self.position) {
                         if self.leave_item() {
                             return Ok(Event::ItemEnd);
                         }
                         continue;
                     }
-                    (*explicit, item.bound, *wanted, true)
+                    (*encoding, item.bound, *wanted, true)
                 }
                 Some(level) => {
                     if level.end == Some(self.position) {
                         self.levels.pop();
                         continue;
                     }
-                    (level.explicit, level.bound, level.wanted, false)
+                    (level.encoding, level.bound, level.wanted, false)
                 }
             };
             if self.levels.is_empty() && self.position == bound {
                 return Ok(Event::End);
             }
             if !in_item {
-                if self.item(bound)? && wanted {
+                if self.item(encoding, bound)? && wanted {
                     return Ok(Event::Item);
                 }
                 continue;
             }
-            let element = self.element(explicit, bound)?;
+            let element = self.element(encoding, bound)?;
             if matches!(element.tag, tags::ITEM | tags::SEQUENCE_DELIMITATION) {
                 return Err(self.refuse(element.at, format!("{} where an element must be", element.tag)));
             }
@@ -258,15 +303,15 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
                 format!("{} is a sequence at level {}, the limit is {DICOM_DEPTH}", element.tag, DICOM_DEPTH + 1),
             ));
         }
-        let (explicit, bound) = self.levels.last().map_or((self.explicit, self.window.size), |level| {
-            (level.explicit, level.item.map_or(level.bound, |item| item.bound))
+        let (encoding, bound) = self.levels.last().map_or((self.encoding, self.window.size), |level| {
+            (level.encoding, level.item.map_or(level.bound, |item| item.bound))
         });
         let end = element.length.map(|length| element.value + u64::from(length));
         self.levels.push(Level {
             sequence: element.tag,
             wanted,
             // What was not known to its writer was passed on in implicit encoding (PS3.5 6.2.2, note 2).
-            explicit: explicit && element.vr != Some(UN),
+            encoding: if element.vr == Some(UN) { Encoding::ImplicitLittleEndian } else { encoding },
             items: 0,
             end,
             bound: end.unwrap_or(bound),
@@ -277,13 +322,13 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
     }
 
     /// Begins the next item, or ends the sequence; says whether an item was begun.
-    fn item(&mut self, bound: u64) -> Result<bool> {
+    fn item(&mut self, encoding: Encoding, bound: u64) -> Result<bool> {
         let at = self.position;
         let left = bound - at;
         if left < 8 {
             return Err(self.refuse(at, format!("{left} bytes are left where an item must be")));
         }
-        let (tag, length) = split(self.window.get(at, 8)?);
+        let (tag, length) = encoding.head(self.window.array(at)?);
         let Some(level) = self.levels.last_mut() else { return Ok(false) };
         self.position = at + 8;
         let sequence = level.sequence;
@@ -314,7 +359,7 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
         Ok(true)
     }
 
-    fn element(&mut self, explicit: bool, bound: u64) -> Result<Element> {
+    fn element(&mut self, encoding: Encoding, bound: u64) -> Result<Element> {
         let at = self.position;
         let left = bound - at;
         if left < 8 {
@@ -324,21 +369,18 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
         if self.elements > DICOM_ELEMENTS {
             return Err(self.over_limit(at, format!("over {DICOM_ELEMENTS} elements")));
         }
-        let head = self.window.get(at, 8)?;
-        let (tag, long) = split(head);
-        let (a, b, short) = (head[4], head[5], u16::from_le_bytes([head[6], head[7]]));
+        let head = self.window.array(at)?;
+        let (tag, long) = encoding.head(head);
+        let [_, _, _, _, a, b, c, d] = head;
         // Some writers mix in single elements without a VR; delimiters never have one.
-        let vr = (explicit && a.is_ascii_uppercase() && b.is_ascii_uppercase()).then_some([a, b]);
+        let vr = (encoding.is_explicit() && a.is_ascii_uppercase() && b.is_ascii_uppercase()).then_some([a, b]);
         let (value, length) = match vr {
             None => (at + 8, long),
-            Some(vr) if !has_long_length(vr) => (at + 8, u32::from(short)),
+            Some(vr) if !has_long_length(vr) => (at + 8, u32::from(encoding.short([c, d]))),
             Some(_) if left < 12 => {
                 return Err(self.refuse(at, format!("{tag} ends inside its length")));
             }
-            Some(_) => {
-                let tail = self.window.get(at + 8, 4)?;
-                (at + 12, u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]))
-            }
+            Some(_) => (at + 12, encoding.long(self.window.array(at + 8)?)),
         };
         let room = bound - value;
         let mut element = Element { tag, vr, at, value, length: Some(length) };
@@ -360,12 +402,6 @@ fn has_long_length(vr: [u8; 2]) -> bool {
     matches!(&vr, b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV")
 }
 
-/// Tag and 32-bit length of eight bytes.
-fn split(head: &[u8]) -> (Tag, u32) {
-    let number = |i: usize| u32::from_le_bytes([head[i], head[i + 1], head[i + 2], head[i + 3]]);
-    (Tag(number(0).rotate_left(16)), number(4))
-}
-
 /// The piece of the source that is at hand.
 struct Window<'a, S: ReadAt + ?Sized> {
     source: &'a S,
@@ -385,6 +421,14 @@ impl<S: ReadAt + ?Sized> Window<'_, S> {
         }
         let from = (at - self.start) as usize;
         Ok(&self.held[from..from + length])
+    }
+
+    /// The next `N` bytes at `at`, under the same condition.
+    #[inline]
+    fn array<const N: usize>(&mut self, at: u64) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(self.get(at, N)?);
+        Ok(bytes)
     }
 
     fn refill(&mut self, at: u64, length: usize) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The facts of one file that discovery, FHIR and JMIX need.
 
 use super::charset::{CharacterSet, trim};
+use super::deflate::Inflated;
 use super::frames::PixelData;
 use super::identity::{Claim, Ihi, OtherPatientId, is_uid};
 use super::meta;
@@ -30,7 +31,7 @@ pub struct Header {
     pub ihis: Vec<(Ihi, u8)>,
     /// How many values look like an IHI while nothing says who issued them.
     pub ihi_candidates: u32,
-    /// Where the pixel data lies, when there is any.
+    /// Where the pixel data lies, when there is any and it is not inside a deflate stream.
     pub pixels: Option<PixelData>,
     /// The preamble begins like a program or archive.
     pub executable_preamble: bool,
@@ -51,13 +52,20 @@ impl Header {
 
 /// Reads the header of `source`; `part` names it in errors. Pixel data is not read.
 ///
-/// [`crate::Code::Dicom`] with the byte for what is not well-formed, [`crate::Code::Limit`] over a budget,
-/// [`crate::Error::Unsupported`] for big endian and deflated data sets.
+/// [`crate::Code::Dicom`] with the byte for what is not well-formed, [`crate::Code::Limit`] over a budget.
 pub fn read<S: ReadAt + ?Sized>(source: &S, part: &str) -> Result<Header> {
     let mut reader = Reader::new(source, part);
-    let start = meta::start(&mut reader, part)?;
+    let start = meta::start(&mut reader)?;
     let mut found = Found::default();
-    found.walk(&mut reader)?;
+    if start.deflated {
+        let inflated = Inflated::new(source, reader.position(), part)?;
+        let part = format!("{part}, inflated");
+        found.walk(&mut Reader::new(&inflated, &part))?;
+        // No byte of the file is the beginning of what lies inside the deflate stream.
+        found.pixels = None;
+    } else {
+        found.walk(&mut reader)?;
+    }
     if !start.declared {
         let recognised = found.texts[Keyword::SOPClassUID as usize].is_some()
             && found.texts[Keyword::SOPInstanceUID as usize].is_some()
@@ -70,16 +78,6 @@ pub fn read<S: ReadAt + ?Sized>(source: &S, part: &str) -> Result<Header> {
     header.transfer_syntax = start.transfer_syntax;
     header.executable_preamble = start.executable_preamble;
     Ok(header)
-}
-
-/// The facts of a data set alone, in explicit VR little endian: what another reader made of an encoding that is not read here.
-/// TransferSyntaxUID and the place of the pixel data are that reader's to say.
-pub fn read_data_set<S: ReadAt + ?Sized>(source: &S, part: &str) -> Result<Header> {
-    let mut reader = Reader::new(source, part);
-    reader.start(0, true);
-    let mut found = Found::default();
-    found.walk(&mut reader)?;
-    Ok(found.finish())
 }
 
 /// An identifier as it stands, before the character set is known.
@@ -244,9 +242,10 @@ fn value<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, element: &Element) -> R
 
 /// The value of a US element.
 fn number<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, element: &Element) -> Result<Option<u16>> {
+    let encoding = reader.encoding();
     match *reader.value(element)? {
         [] => Ok(None),
-        [low, high] => Ok(Some(u16::from_le_bytes([low, high]))),
+        [low, high] => Ok(Some(encoding.short([low, high]))),
         _ => Err(reader.refuse(element.at, format!("{} is no single 16-bit number", element.tag))),
     }
 }

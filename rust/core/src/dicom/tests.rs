@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Header, Keyword, read};
-use crate::limits::{DICOM_DEPTH, DICOM_ELEMENTS, DICOM_HELD, DICOM_ITEMS};
+use crate::limits::{DICOM_DEPTH, DICOM_ELEMENTS, DICOM_HELD, DICOM_INFLATED_FREE, DICOM_ITEMS};
 use crate::{Code, Error, ReadAt, Result};
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
@@ -287,8 +287,9 @@ fn without_file_meta_only_a_whole_data_set_is_recognised() {
     assert_eq!(header(&implicit.0).transfer_syntax, IMPLICIT);
     assert_eq!(refusal(&start().element(0x0008_0018, "UI", b"1.2").0).0, Code::Dicom);
     assert_eq!(refusal(&ids().head(0x7FE0_0010, "OB", UNDEFINED).0), (Code::Dicom, 0));
-    let big_endian = [0, 8, 0, 5, b'C', b'S', 0, 0];
-    assert!(matches!(read(big_endian.as_slice(), "file.dcm"), Err(Error::Unsupported { .. })));
+    let big_endian = b"\0\x08\0\x16UI\0\x041.2 \0\x08\0\x18UI\0\x041.3 \0\x28\0\x10US\0\x02\x02\x01";
+    assert_eq!(header(big_endian).transfer_syntax, "1.2.840.10008.1.2.2");
+    assert_eq!(header(big_endian).rows, Some(513));
 }
 
 #[test]
@@ -300,6 +301,48 @@ fn preambles_of_programs_are_flagged() {
         bytes[..signature.len()].copy_from_slice(signature.as_bytes());
         assert_eq!(header(&bytes).executable_preamble, flagged, "{signature:?}");
     }
+}
+
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+
+fn deflated(data_set: &[u8]) -> Vec<u8> {
+    file(DEFLATED, start().raw(&miniz_oxide::deflate::compress_to_vec(data_set, 6)))
+}
+
+#[test]
+fn a_deflated_data_set_gives_the_same_facts_but_no_pixel_offset() {
+    let mut expected = header(&file(EXPLICIT, sample()));
+    expected.transfer_syntax = DEFLATED.to_owned();
+    expected.pixels = None;
+    assert_eq!(header(&deflated(&sample().0)), expected);
+    // Past what is inflated at once, with a value that is not kept in between.
+    let noise: Vec<u8> = (0..300_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let long =
+        start().element(0x0008_0005, "CS", b"ISO_IR 100").element(0x0008_1140, "OB", &noise).raw(&sample().0[18..]);
+    assert_eq!(header(&deflated(&long.0)), expected);
+}
+
+#[test]
+fn a_deflated_file_cut_at_any_byte_is_refused() {
+    let bytes = deflated(&sample().0);
+    for length in 0..bytes.len() {
+        assert!(matches!(read(&bytes[..length], "file.dcm"), Err(Error::Refused { .. })), "{length} bytes");
+    }
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x55;
+        let _ = read(changed.as_slice(), "file.dcm");
+    }
+}
+
+#[test]
+fn a_deflated_bomb_stops_at_the_ratio() {
+    let bomb = deflated(&vec![0; 64 << 20]);
+    let error = read(bomb.as_slice(), "file.dcm").expect_err("a bomb");
+    assert_eq!(error.code(), Some(Code::Limit));
+    let became = error.to_string().rsplit(' ').next().and_then(|size| size.parse::<u64>().ok()).expect("a size");
+    assert!(became < 2 * DICOM_INFLATED_FREE, "{error}");
+    header(&deflated(&start().element(0x0009_1001, "OB", &[0; 900_000]).0));
 }
 
 /// A file whose end is zeros that nobody stores; it counts the bytes that are read.
