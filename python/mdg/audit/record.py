@@ -84,3 +84,10 @@ class Audit:
                 select(func.count()).select_from(AUDIT).where(AUDIT.c.custodian == self._custodian)
             )
             return int(found.scalar_one())
+
+
+async def recorded(store: Store, request_id: str) -> list[dict[str, object]]:
+    """The AuditEvents of one request id, whoever's gateway wrote them into this database: for its operator."""
+    wanted = select(AUDIT.c.event).where(AUDIT.c.request_id == request_id).order_by(AUDIT.c.seq)
+    async with store.read() as connection:
+        return list((await connection.execute(wanted)).scalars())

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import typer
 
-from mdg.cli import config, demo, fetch, find, index, inspect, keygen, pack, sandbox, serve, verify
+from mdg.cli import audit, config, demo, fetch, find, index, inspect, keygen, pack, sandbox, serve, verify
 from mdg.cli import open as open_envelope
 from mdg.cli.terminal import complain
 from mdg.errors import InputOutput, MdgError, Misuse
@@ -39,6 +39,7 @@ app.command()(fetch.fetch)
 app.command()(serve.serve)
 app.command()(demo.demo)
 app.add_typer(sandbox.app, name="sandbox")
+app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 
 

@@ -58,11 +58,16 @@ async def _play(data: Path | None, keep: bool, tell: Callable[[str], None]) -> s
     import anyio
 
     failed: str | None = "interrupted"
+
+    def succeed() -> None:
+        nonlocal failed
+        failed = None
+        tell("demo: ok")
+
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_interrupt, tasks.cancel_scope)
         try:
-            await _scenes(data, keep, tell)
-            failed = None
+            await _scenes(data, keep, tell, succeed)
         except MdgError as error:
             failed = str(error)
         except Exception as error:
@@ -71,7 +76,7 @@ async def _play(data: Path | None, keep: bool, tell: Callable[[str], None]) -> s
     return failed
 
 
-async def _scenes(data: Path | None, keep: bool, tell: Callable[[str], None]) -> None:
+async def _scenes(data: Path | None, keep: bool, tell: Callable[[str], None], succeed: Callable[[], None]) -> None:
     import anyio
     import httpx2
     from anyio import to_thread
@@ -100,7 +105,7 @@ async def _scenes(data: Path | None, keep: bool, tell: Callable[[str], None]) ->
             await scenes.draw(user_data_path("mdg") / "demo" / "middle-slice.png")
             scenes.tell_refused()
             await scenes.account()
-            tell("demo: ok")
+            succeed()
             if keep:
                 for line in (*scenes.addresses(), "stop with Ctrl-C"):
                     tell(line)
