@@ -48,6 +48,31 @@ def test_each_package_has_its_sentence() -> None:
     }
 
 
+def test_each_crate_is_used() -> None:
+    idle = []
+    for manifest in REPOSITORY.glob("rust/*/Cargo.toml"):
+        sources = "".join(path.read_text(encoding="utf-8") for path in manifest.parent.rglob("*.rs"))
+        sources += "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "benches").rglob("*.rs"))
+        content = tomllib.loads(manifest.read_text(encoding="utf-8"))
+        named = {*content.get("dependencies", {}), *content.get("dev-dependencies", {})}
+        unused = [name for name in named if not re.search(rf"\b{name.replace('-', '_')}\b", sources)]
+        idle += [f"{manifest.parent.name}: {name}" for name in sorted(unused)]
+    assert idle == []
+
+
+# Found by name at run time, so no import shows them: drivers, what SQLAlchemy's async engine runs on, zone data.
+UNSEEN = {"aiosqlite", "greenlet", "tzdata"}
+MODULES = {"pillow": "PIL"}
+
+
+def test_each_package_is_used() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "python").rglob("*.py"))
+    names = set(sentences("Python, to run")) - UNSEEN
+    modules = {name: MODULES.get(name, name.replace("-", "_")) for name in names}
+    idle = [name for name, module in modules.items() if not re.search(rf"(from|import) {module}\b", sources)]
+    assert idle == []
+
+
 def test_sentences_end_as_sentences_do() -> None:
     for heading in ("Rust", "Python, to run", "Python, to build and test"):
         for name, sentence in sentences(heading).items():
