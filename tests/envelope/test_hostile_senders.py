@@ -98,11 +98,11 @@ def test_each_wrong_content_has_its_code(
     assert refusal(parties, folder) == code
 
 
-@pytest.mark.parametrize("change", [{"study": "1.2.9"}, {"patient": "P-9"}])
+@pytest.mark.parametrize(("uid", "patient"), [("1.2.9", "P-1"), ("1.2.3", "P-9")])
 def test_an_instance_of_another_study_or_patient_is_found(
-    parties: Parties, folder: Path, tmp_path: Path, change: dict[str, str]
+    parties: Parties, folder: Path, tmp_path: Path, *, uid: str, patient: str
 ) -> None:
-    stranger = write_instance(tmp_path / "stranger", 7, **change)  # type: ignore[arg-type] # only the two texts
+    stranger = write_instance(tmp_path / "stranger", 7, study=uid, patient=patient)
     files = forger.listed(forger.members(parties, folder) | {"dicom/stranger.dcm": stranger})
     forger.seal(parties, folder, forger.tar_of(files))
     assert refusal(parties, folder) == "E_DICOM_IDENTITY"

@@ -18,6 +18,7 @@ from mdg.errors import InputOutput, Misuse, Refused, Unsupported
 
 if TYPE_CHECKING:
     from mdg.cli.keyfile import Party
+    from mdg.envelope import Header
 
 PROFILES = ("jmix-1.0",)
 
@@ -53,7 +54,7 @@ def pack(
     attached = _attached(file or [])
     instances = _instances(study_dir)
     with _explained(), progress(f"packing {out.name}") as show:
-        identifiers = _identifiers(instances[0], sender)
+        identifiers = _identifiers(anyio.run(envelope.header, instances[0]), sender)
         report = anyio.run(
             lambda: envelope.pack(
                 [(str(path), None) for path in instances],
@@ -104,13 +105,11 @@ def _attached(files: list[Path]) -> list[tuple[str, str]]:
     return [(str(path), path.name) for path in files]
 
 
-def _identifiers(first: Path, sender: Party) -> list[tuple[str, str]]:
+def _identifiers(header: Header, sender: Party) -> list[tuple[str, str]]:
     """The patient's identifiers for metadata.json: the local number under a system of the sender, so that equal numbers
     of two hospitals never meet (fhir-au 1.4), and each IHI that the header carries."""
     from mdg.model.identity import HPIO_SYSTEM, IHI_SYSTEM, MEDICAL_RECORD_SYSTEM
-    from mdg.sources.headers import read_header
 
-    header = read_header(first)
     scope, _, hpio = sender.entity["id"].rpartition("/")
     system = f"{MEDICAL_RECORD_SYSTEM}/{hpio}" if scope == HPIO_SYSTEM else f"{sender.entity['id']}/medicalrecord"
     if header.IssuerOfPatientID:

@@ -11,20 +11,24 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from anyio import CapacityLimiter, from_thread, to_thread
 from anyio.lowlevel import RunVar
 
 from mdg import _core
+from mdg._core import Header
 from mdg.envelope.report import Packed, Report
 
-__all__ = ["Packed", "Progress", "Report", "Trust", "inspect", "open_", "pack", "verify"]
+__all__ = ["Header", "Packed", "Progress", "Report", "Trust", "header", "inspect", "open_", "pack", "verify"]
 
 Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all) in the worker thread, at most every 8 MiB."""
 
 Trust = Sequence[tuple[str | None, bytes]]
 """(sender id or None for any, raw Ed25519 public key)."""
+
+T = TypeVar("T")
 
 _cores: RunVar[CapacityLimiter] = RunVar("mdg.envelope.cores")
 
@@ -78,6 +82,12 @@ async def pack(
     return Packed.from_json(await _beside(work))
 
 
+async def header(path: Path) -> Header:
+    """The header of an instance that is to be packed, from which the caller takes the patient's identifiers. Errors as
+    `pack`."""
+    return await _beside(lambda: _core.read_header(str(path)))
+
+
 async def inspect(path: Path) -> Report:
     """What the clear parts of an envelope say. Nothing of it is proven, and the report says so with `ok` false."""
     return Report.from_json(await _beside(lambda: _core.inspect(str(path))))
@@ -124,7 +134,7 @@ async def open_(
     return Report.from_json(await _beside(work))
 
 
-async def _beside(work: Callable[[], str]) -> str:
+async def _beside(work: Callable[[], T]) -> T:
     try:
         limiter = _cores.get()
     except LookupError:

@@ -13,13 +13,14 @@ import os
 import secrets
 import stat
 from datetime import UTC, datetime
-from typing import Self
-
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey
+from typing import TYPE_CHECKING, Self
 
 from mdg.errors import InputOutput, Misuse
+
+# joserfc is imported where it is used: commands that only seal or open an envelope never prove anything, and reading it
+# costs them as much as hashing 50 MB.
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey
 
 ALGORITHM = "ES256"
 
@@ -39,12 +40,17 @@ class ProofKey:
     @classmethod
     def generate(cls) -> Self:
         """A new key."""
+        from joserfc.jwk import ECKey
+
         return cls(ECKey.generate_key("P-256"))
 
     @classmethod
     def read(cls, path: str) -> Self:
         """From a JWK file. `InputOutput` when it cannot be read or others may read it, `Misuse` when it is no such
         key."""
+        from joserfc.errors import JoseError
+        from joserfc.jwk import ECKey
+
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
@@ -75,6 +81,8 @@ class ProofKey:
     def prove(self, method: str, url: str, token: str | None = None, *, now: datetime | None = None) -> str:
         """The `DPoP` header for one request: a fresh `jti`, bound to `method`, to `url` without its query and, when
         given, to the access token."""
+        from joserfc import jws
+
         header = {"typ": "dpop+jwt", "alg": ALGORITHM, "jwk": self._key.as_dict(private=False)}
         claims: dict[str, str | int] = {
             "jti": secrets.token_urlsafe(16),
