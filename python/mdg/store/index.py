@@ -126,9 +126,10 @@ instances = Table(
     Column("uid", Text, nullable=False),
     Column("facts", Document, nullable=False),
     Index(None, "custodian", "source", "study"),
+    Index("ix_instances_known", "custodian", "source", "folder", "name", "size", "mtime_ns"),
 )
 """One file each, as it was when it was read; `facts` are the header values that its study, series and patient are made
-from (`mdg.sources.facts`)."""
+from (`mdg.sources.facts`). `ix_instances_known` answers a scan without reading the rows."""
 
 problems = Table(
     "problems",

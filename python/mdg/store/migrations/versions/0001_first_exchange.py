@@ -93,6 +93,8 @@ def _index() -> None:
         sa.Column("facts", Document, nullable=False),
     )
     op.create_index("ix_instances_custodian_source_study", "instances", ["custodian", "source", "study"])
+    known = ["custodian", "source", "folder", "name", "size", "mtime_ns"]
+    op.create_index("ix_instances_known", "instances", known)
     op.create_table(
         "problems",
         _custodian(),
