@@ -7,6 +7,29 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import final
 
+__all__ = [
+    "Digest",
+    "Ed25519Key",
+    "Header",
+    "Indexed",
+    "Recipe",
+    "Stream",
+    "X25519Key",
+    "__version__",
+    "canonical_json",
+    "check_json",
+    "digest_file",
+    "index_files",
+    "inspect",
+    "kid",
+    "open_envelope",
+    "pack",
+    "read_header",
+    "verify",
+    "verify_jws",
+    "verify_signature",
+]
+
 __version__: str
 
 # --- keys and signatures (seg/1 4, jmix-interop 2.5; RFC 7515, 7748, 8032, 8037) ---
@@ -149,7 +172,7 @@ def index_files(paths: Sequence[str], threads: int = 0) -> list[Indexed]:
 def pack(
     instances: Sequence[tuple[str, bytes | None]],
     *,
-    files: Sequence[tuple[str, str]] = (),
+    files: Sequence[tuple[str, str]] = ...,
     envelope_id: str,
     timestamp: str,
     patient_id: str,
@@ -159,7 +182,7 @@ def pack(
     receiver: str,
     recipient: bytes,
     signer: Ed25519Key,
-    classification: str = "confidential",
+    classification: str = ...,
     request_digest: bytes | None = None,
     out: str,
     as_directory: bool = False,
@@ -169,7 +192,7 @@ def pack(
     manifest_sha256}.
 
     `instances`: (path, SHA-256 recorded before or None); another digest is `Refused` E_STORE_CORRUPT. `files`: (path, name
-    under `files/`). `patient_id` and `identifiers` (system, value) go to metadata.json only. `sender`, `requester`,
+    under `files/`), none by default. `classification`: `confidential` by default. `patient_id` and `identifiers` (system, value) go to metadata.json only. `sender`, `requester`,
     `receiver`: JSON objects {id, name, contact}. `recipient`: raw X25519 key. `request_digest`: 32 bytes, SHA-256 of the signed
     request that this answers. Mixed studies or patients: `Refused` E_DICOM_IDENTITY naming the file. Memory is flat.
     Nothing stays at `out` after an error. `progress(done, total)` in bytes, at most every 8 MiB."""
