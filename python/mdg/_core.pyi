@@ -191,11 +191,12 @@ def pack(
     """Writes one envelope to `out` and returns a JSON report {id, instances, files, bytes, length, payload_hash,
     manifest_sha256}.
 
-    `instances`: (path, SHA-256 recorded before or None); another digest is `Refused` E_STORE_CORRUPT. `files`: (path, name
-    under `files/`), none by default. `classification`: `confidential` by default. `patient_id` and `identifiers` (system, value) go to metadata.json only. `sender`, `requester`,
-    `receiver`: JSON objects {id, name, contact}. `recipient`: raw X25519 key. `request_digest`: 32 bytes, SHA-256 of the signed
-    request that this answers. Mixed studies or patients: `Refused` E_DICOM_IDENTITY naming the file. Memory is flat.
-    Nothing stays at `out` after an error. `progress(done, total)` in bytes, at most every 8 MiB."""
+    `instances`: (path, SHA-256 recorded before or None); another digest is `Refused` E_STORE_CORRUPT. `files`: (path,
+    name under `files/`), none by default. `patient_id` and `identifiers` (system, value) go to metadata.json only.
+    `sender`, `requester`, `receiver`: JSON objects {id, name, contact}. `recipient`: raw X25519 key. `classification`:
+    `confidential` by default. `request_digest`: 32 bytes, SHA-256 of the signed request that this answers. Mixed studies
+    or patients: `Refused` E_DICOM_IDENTITY naming the file. Memory is flat. Nothing stays at `out` after an error.
+    `progress(done, total)` in bytes, at most every 8 MiB."""
 
 def inspect(path: str) -> str:
     """What the clear parts of a ZIP or directory say, without any key: JSON report."""
