@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
-import pydicom
 import pytest
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRBigEndian
 
 from mdg import _core
 from mdg.errors import InputOutput, Misuse, Refused, Unsupported
@@ -29,16 +27,12 @@ def test_a_refusal_without_a_place_has_none() -> None:
 
 
 def test_a_kind_that_is_not_read_is_unsupported_and_named(tmp_path: Path) -> None:
-    path = tmp_path / "big.dcm"
-    instance = pydicom.Dataset()
-    instance.SOPClassUID = CTImageStorage
-    instance.SOPInstanceUID = "1.2.3"
-    instance.file_meta = FileMetaDataset()
-    instance.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
-    pydicom.dcmwrite(path, instance, enforce_file_format=True)
-    with pytest.raises(Unsupported) as unsupported:
-        _core.read_header(str(path))
-    assert unsupported.value.part == str(path)
+    path = tmp_path / "deflated.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", "{}" * 100)
+    with pytest.raises(Unsupported, match="only stored ones are read") as unsupported:
+        _core.inspect(str(path))
+    assert unsupported.value.part == "ZIP archive"
     assert unsupported.value.exit_code == 3
 
 
