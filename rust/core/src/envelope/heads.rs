@@ -1,7 +1,7 @@
 //! Study and patient of the instances in a payload, from their headers as they stream by (seg/1 13.1 step 13).
 //!
 //! The beginning of each file is held until its header can be read: 32 KiB as a rule, more only where a header asks for
-//! it. A file whose header is longer than [`LARGEST`] is passed over with a count, and so is one that pydicom must read.
+//! it. A file whose header is longer than [`LARGEST`] is passed over with a count.
 
 use super::metadata::{Metadata, is_identified};
 use crate::dicom::{self, Keyword};
