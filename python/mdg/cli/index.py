@@ -76,7 +76,7 @@ def _terms(config: Path | None, data: Path | None, identity: Path | None) -> Ter
     paths = {"data": data, "identity": identity}
     given: dict[str, Any] = {name: path.absolute() for name, path in paths.items() if path is not None}
     if config is None:
-        given = sandbox_defaults(given, config) | {"public_url": "http://127.0.0.1"}
+        given = sandbox_defaults() | given | {"sandbox": True, "public_url": "http://127.0.0.1"}
     settings = Settings.load(config, **given)
     return Terms(
         settings.custodian,

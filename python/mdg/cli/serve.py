@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdg.cli.config import ConfigFile
-from mdg.cli.terminal import Json, count, say
+from mdg.cli.terminal import Json, count, progress, say
 from mdg.errors import InputOutput, MdgError, Misuse
 
 if TYPE_CHECKING:
@@ -52,8 +52,21 @@ def serve(
         given["identity"] = identity.absolute()
     if data is not None:
         given["data"] = data.absolute()
-    listeners, given = _listeners(given, config, sandbox=sandbox, port=port)
-    anyio.run(_serve, _settings(config, given), listeners, as_json)
+    if sandbox:
+        given["sandbox"] = True
+    if sandbox and config is None:
+        listeners, given = _first_try_listeners(sandbox_defaults() | given, port)
+    else:
+        listeners = _listeners(given, config, port)
+    try:
+        anyio.run(_serve, _settings(config, given), listeners, as_json)
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first: the rest of a group are the tasks that were stopped because of it."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
@@ -66,49 +79,46 @@ def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
     return settings
 
 
-def _listeners(
-    given: dict[str, Any], config: Path | None, *, sandbox: bool, port: int | None
-) -> tuple[list[socket.socket], dict[str, Any]]:
-    """The two listening sockets, bound before anything is opened so that a port in use is said at once, and the
-    settings that follow from them."""
-    from mdg.config import Settings
+def _listeners(given: dict[str, Any], config: Path | None, port: int | None) -> list[socket.socket]:
+    """The public and the admin socket, bound before anything is opened, so that a port in use is said at once."""
+    from mdg.config import Settings, host_of
 
-    if sandbox:
-        given = sandbox_defaults(given, config)
-        public = _bound("127.0.0.1", [port] if port is not None else PORTS)
-        admin = _bound("127.0.0.1", [0])
-        url = f"http://127.0.0.1:{public.getsockname()[1]}"
-        given |= {"public_url": url, "bind": url.removeprefix("http://")}
-        given |= {"admin_bind": f"127.0.0.1:{admin.getsockname()[1]}"}
-        return [public, admin], given
     if port is not None:
         given |= {"bind": f"127.0.0.1:{port}"}
     settings = Settings.load(config, **given)
     sockets = []
     for bind in (settings.bind, settings.admin_bind):
-        host, _, number = bind.rpartition(":")
+        number = bind.rpartition(":")[2]
         if not number.isdecimal():
             raise Misuse(f"{bind}: an address and a port, as in 127.0.0.1:8080")
-        sockets.append(_bound(host.strip("[]"), [int(number)]))
-    return sockets, given
+        sockets.append(_bound(host_of(bind), [int(number)]))
+    return sockets
 
 
-def sandbox_defaults(given: dict[str, Any], config: Path | None) -> dict[str, Any]:
-    """What a first try need not say. A settings file says it all itself."""
+def sandbox_defaults() -> dict[str, Any]:
+    """What a first try need not say, unless the environment says it."""
+    import os
+
     from platformdirs import user_data_path
 
+    from mdg.config import PREFIX
     from mdg.sandbox.identifiers import EXAMPLE_PROVIDER
 
-    given |= {"sandbox": True}
-    if config is not None:
-        return given
-    return {
-        "custodian": str(EXAMPLE_PROVIDER),
+    settings = {
+        "custodian": EXAMPLE_PROVIDER,
         "name": "Sandbox gateway",
         "data": user_data_path("mdg") / "sandbox",
         "default_issuer": SANDBOX_ISSUER,
         "time_zone": SANDBOX_ZONE,
-    } | given
+    }
+    return {name: value for name, value in settings.items() if PREFIX + name.upper() not in os.environ}
+
+
+def _first_try_listeners(given: dict[str, Any], port: int | None) -> tuple[list[socket.socket], dict[str, Any]]:
+    """Free ports of this machine, and the settings that follow from them."""
+    public, admin = _bound("127.0.0.1", PORTS if port is None else [port]), _bound("127.0.0.1", [0])
+    bind, admin_bind = (f"127.0.0.1:{one.getsockname()[1]}" for one in (public, admin))
+    return [public, admin], given | {"public_url": f"http://{bind}", "bind": bind, "admin_bind": admin_bind}
 
 
 def _bound(host: str, ports: Sequence[int]) -> socket.socket:
@@ -150,7 +160,8 @@ async def _images(rooms: Rooms, as_json: bool) -> None:
 
     settings = rooms.settings
     await _register(rooms)
-    report = await rooms.folder.scan()
+    with progress("indexing") as show:
+        report = await rooms.folder.scan(lambda _files, read: show(read, 0) if show else None)
     made_up = settings.own_sandbox and settings.identity is None
     if made_up:
         await make_up_identities(rooms.store, settings.custodian)

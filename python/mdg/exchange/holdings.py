@@ -44,11 +44,15 @@ class Holdings:
         self._budget = budget
 
     async def of(self, ihi: Ihi) -> tuple[list[Held], list[tuple[str, str]]]:
-        """All studies of a person, and (source, issue code) of each source that did not answer."""
+        """All studies of a person, and (source, issue code) of each source that did not answer.
+
+        `local_ids` names only those whose one IHI this is, and `find` gives only what is fit to be shown, so neither is
+        asked again for each study.
+        """
         locals_ = tuple(await self._identities.local_ids(ihi))
         answers, unanswered = await self._ask_all(lambda source: source.find(locals_))
         studies = {study.key.uid: (source, study) for source, found in reversed(answers) for study in found}
-        return [await self._held(source, study) for source, study in studies.values()], unanswered
+        return [Held(source, study, ihi, quarantined=False) for source, study in studies.values()], unanswered
 
     async def patients(self, ihi: Ihi) -> list[Patient]:
         """Every local patient that is this person."""

@@ -1,0 +1,168 @@
+"""`mdg serve` and `mdg config` as processes: what they print, how they end, and what they refuse to start with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+MDG = [sys.executable, "-m", "mdg.cli"]
+SETTINGS = """
+custodian = "8003621566684455"
+public_url = "https://mdg.example.org"
+data = "DATA"
+default_issuer = "DEMO"
+time_zone = "Australia/Brisbane"
+directory_url = "https://directory.example.org"
+"""
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MDG_")}
+    return subprocess.run(
+        [*MDG, *arguments], check=False, capture_output=True, text=True, timeout=60, env=inherited | environment
+    )
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, object]]]:
+    """A gateway that has said it is ready, and what it said."""
+    process = subprocess.Popen(
+        [*MDG, "serve", "--json", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield process, json.loads(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_folder_and_the_sandbox_are_enough(phantom: Path, tmp_path: Path) -> None:
+    arguments = ("--folder", str(phantom), "--sandbox", "--data", str(tmp_path / "data"), "--port", "0")
+    with serving(*arguments) as (process, ready):
+        assert ready | {"public": 0, "admin": 0} == {
+            "ok": True, "public": 0, "admin": 0, "studies": 1, "instances": 3, "problems": 0
+        }  # fmt: skip
+        with urllib.request.urlopen(f"{ready['public']}/readyz") as answer:  # noqa: S310 -- our own loopback address
+            assert answer.read() == b"ok"
+        with urllib.request.urlopen(f"{ready['admin']}/health") as answer:  # noqa: S310 -- our own loopback address
+            assert json.load(answer)["sandbox"] is True
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert oct((tmp_path / "data" / "keys").stat().st_mode & 0o077) == "0o0"
+    with serving(*arguments) as (_, ready):
+        assert ready["studies"] == 1, "the same data folder serves again"
+
+
+def test_the_printed_command_finds_the_study(phantom: Path, tmp_path: Path) -> None:
+    """The line that `mdg serve` prints is run as it stands, with `mdg` being this one."""
+    (tmp_path / "bin").mkdir()
+    mdg = tmp_path / "bin" / "mdg"
+    mdg.write_text(f'#!/bin/sh\nexec {sys.executable} -m mdg.cli "$@" --data {tmp_path / "consumer"}\n')
+    mdg.chmod(0o755)
+    process = subprocess.Popen(
+        [*MDG, "serve", "--folder", str(phantom), "--sandbox", "--data", str(tmp_path / "data"), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        command = next(line.strip() for line in process.stdout if line.strip().startswith("echo "))
+        path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        found = subprocess.run(
+            ["sh", "-c", command],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=os.environ | {"PATH": path},
+        )
+        assert json.loads(found.stdout)["total"] == 1, found.stderr
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_port_in_use_a_missing_folder_and_a_bad_identity_file_are_said(phantom: Path, tmp_path: Path) -> None:
+    data = ("--data", str(tmp_path / "data"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        answer = run("serve", "--folder", str(phantom), "--sandbox", "--port", port, *data)
+    assert (answer.returncode, port in answer.stderr) == (4, True)
+    answer = run("serve", "--folder", str(tmp_path / "none"), "--sandbox", "--port", "0", *data)
+    assert (answer.returncode, "none" in answer.stderr) == (4, True)
+    csv = tmp_path / "identity.csv"
+    csv.write_text("PatientID,issuer,IHI,source,date\nX,DEMO,8003608833357362,me,2026-01-01\n")
+    answer = run("serve", "--folder", str(phantom), "--sandbox", "--identity", str(csv), "--port", "0", *data)
+    assert answer.returncode == 3, answer.stderr
+    assert "8003608833357362" not in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("surprise = 1", "surprise: no such setting"),
+        ('public_url = "http://mdg.example.org"', "public_url begins with https://"),
+        ('public_url = "https://u@mdg.example.org"', "public_url"),
+        ("sandbox = true", "a sandbox is for this machine only"),
+        ('admin_bind = "0.0.0.0:9000"', "admin_bind is reachable from outside"),
+        ('custodian = "8003621566684456"', "custodian"),
+        ('time_zone = "Mars/Olympus"', "time zone"),
+        ("envelope_hours = 100", "envelope_hours"),
+        ("[capabilities]\nsubscription = true", "not offered by this version"),
+        ("[[issuers]]\niss = 'x'", "issuers.0.jwks_url: is required"),
+    ],
+)
+def test_settings_that_do_not_hold_are_named_and_nothing_starts(tmp_path: Path, line: str, said: str) -> None:
+    name = line.partition(" = ")[0]
+    kept = "\n".join(one for one in SETTINGS.splitlines() if not one.startswith(f"{name} ="))
+    path = tmp_path / "mdg.toml"
+    path.write_text(f"{kept.replace('DATA', str(tmp_path / 'data'))}\n{line}\n")
+    for command in (("config", "check"), ("serve",)):
+        answer = run(*command, "--config", str(path))
+        assert answer.returncode == 2, answer.stdout
+        assert said in answer.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_required_settings_are_required(tmp_path: Path) -> None:
+    path = tmp_path / "mdg.toml"
+    path.write_text("")
+    answer = run("config", "check", "--config", str(path))
+    assert answer.returncode == 2
+    for name in ("custodian", "public_url", "data", "default_issuer", "time_zone"):
+        assert f"{name}: is required" in answer.stderr
+
+
+def test_each_value_says_where_it_comes_from(tmp_path: Path) -> None:
+    path, secret = tmp_path / "mdg.toml", tmp_path / "token"
+    path.write_text(SETTINGS.replace("DATA", str(tmp_path)))
+    secret.write_text("s" * 40)
+    secret.chmod(0o600)
+    arguments = ("config", "show", "--origin", "--json", "--config", str(path))
+    answer = run(*arguments, MDG_NAME="Elsewhere", MDG_ADMIN_TOKEN_FILE=str(secret))
+    settings = json.loads(answer.stdout)["settings"]
+    assert settings["name"] == {"value": "Elsewhere", "origin": "MDG_NAME"}
+    assert settings["admin_token"]["origin"] == "MDG_ADMIN_TOKEN_FILE"
+    assert settings["custodian"] == {"value": "8003621566684455", "origin": str(path)}
+    assert settings["envelope_hours"] == {"value": 24, "origin": "default"}
+    assert "sssss" not in answer.stdout
+    secret.chmod(0o644)
+    refused = run(*arguments, MDG_ADMIN_TOKEN_FILE=str(secret))
+    assert (refused.returncode, "chmod 600" in refused.stderr) == (2, True)
+    stray = run(*arguments, MDG_NMAE="x")
+    assert (stray.returncode, "MDG_NMAE" in stray.stderr) == (2, True)
