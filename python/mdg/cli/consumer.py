@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mdg.model.identity import Ihi
     from mdg.outbound import Outbound
 
+ELSEWHERE = "only what is on this machine is asked from the command line; let a gateway retrieve from elsewhere"
+
 IhiText = Annotated[str, typer.Option("--ihi", help="The patient's IHI; - reads it from standard input.")]
 GatewayUrl = Annotated[str, typer.Option("--gateway", help="Base URL of the gateway to ask.")]
 ConsumerData = Annotated[Path | None, typer.Option("--data", help="Folder of this consumer's keys, made when absent.")]
@@ -58,9 +60,14 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
     from mdg.keys import HttpDirectory, Keyring
     from mdg.model.identity import HpiO
     from mdg.outbound import Outbound
+    from mdg.sandbox.answers import is_loopback
     from mdg.sandbox.identifiers import made_up
 
     base = gateway.rstrip("/")
+    if not is_loopback(base):
+        raise Unsupported(base, ELSEWHERE)
+    if not is_loopback(base):
+        raise Unsupported(base, ELSEWHERE)
     folder = (data or user_data_path("mdg") / "consumer").absolute()
     organisation = made_up(HpiO, str(folder))
     keyring = Keyring.open(folder, id=organisation.uri, name="mdg command line", contact="")
@@ -82,10 +89,8 @@ async def _authority(outbound: Outbound, gateway: str) -> str:
             issuer = issuer.rstrip("/")
         case _:
             raise Upstream("the gateway does not name a token authority", answered=answer.status, reason="no-authority")
-    if not (is_loopback(gateway) and is_loopback(issuer)):
-        raise Unsupported(
-            issuer, "only the sandbox is asked from the command line; let a gateway retrieve from elsewhere"
-        )
+    if not is_loopback(issuer):
+        raise Unsupported(issuer, ELSEWHERE)
     return issuer
 
 

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
 
+import anyio
 from anyio import to_thread
 
 from mdg import envelope
@@ -33,6 +34,7 @@ from mdg.outbound import Downloaded, Outbound, Response
 REQUEST_LIFE = timedelta(seconds=300)
 REQUEST_TYPE = "ief-retrieval+jws"
 SUITE = "HPKE-X25519-SHA256-AES256GCM"
+PATIENCE = 45.0  # seconds for the answer to a signed request: the provider makes the envelope for up to 30 s first
 RESUMES = 8  # times a broken download is taken up again
 
 Progress = Callable[[int, int], None]
@@ -133,12 +135,10 @@ class Gateway:
         if study.address is None:
             raise NotFound(reason="no-jmix-endpoint")
         door = _same_origin(study.address.partition("?")[0], self._url) + "/requests"
-        token = await self._tokens.token(self.fhir, RETRIEVAL, ihi=ihi, purpose=purpose)
         key = X25519Key.generate()
         jws = self._signed_request(study.id, provider.id, key)
-        headers = {"Content-Type": "application/jose", "Accept": "application/json"}
         began = time.perf_counter()
-        answer = await self._post(door, jws, headers, token, request_id)
+        answer, token = await self._ask(door, jws, ihi, request_id, purpose)
         seconds = time.perf_counter() - began
         if answer.status != 201:
             raise refusal("the provider", answer)
@@ -230,6 +230,24 @@ class Gateway:
             await to_thread.run_sync(lambda: sealed.unlink(missing_ok=True))
         return Opened(out, report, grant.length, seconds, grant.seconds)
 
+    async def _ask(
+        self, door: str, jws: bytes, ihi: Ihi, request_id: str, purpose: str
+    ) -> tuple[Response, AccessToken]:
+        """The answer to a signed request, and the token it was given under. A 503 leaves its nonce unused and the work
+        goes on over there, so the very same request is sent again when the provider said so, for as long as it is
+        fresh."""
+        headers = {"Content-Type": "application/jose", "Accept": "application/json"}
+        ends = time.monotonic() + REQUEST_LIFE.total_seconds() - PATIENCE
+        while True:
+            token = await self._tokens.token(self.fhir, RETRIEVAL, ihi=ihi, purpose=purpose)
+            answer = await self._post(door, jws, headers, token, request_id, patience=PATIENCE)
+            wait = answer.headers.get("retry-after", "")
+            if answer.status != 503 or not wait.isascii() or not wait.isdigit() or len(wait) > 3:
+                return answer, token
+            if time.monotonic() + int(wait) > ends:
+                return answer, token
+            await anyio.sleep(int(wait))
+
     def _signed_request(self, study_id: str, audience: str, key: X25519Key) -> bytes:
         """The JWS of segmented-jmix 8.4."""
         now = datetime.now(UTC)
@@ -256,10 +274,17 @@ class Gateway:
         )
 
     async def _post(
-        self, url: str, content: bytes, headers: dict[str, str], token: AccessToken, request_id: str
+        self,
+        url: str,
+        content: bytes,
+        headers: dict[str, str],
+        token: AccessToken,
+        request_id: str,
+        *,
+        patience: float = 10.0,
     ) -> Response:
         proved = headers | self._proved("POST", url, token) | {"X-Request-ID": request_id}
-        return await self._outbound.post(url, content, proved)
+        return await self._outbound.post(url, content, proved, patience=patience)
 
     def _proved(self, method: str, url: str, token: AccessToken) -> dict[str, str]:
         proof = self._keyring.dpop.prove(method, url, token.value)

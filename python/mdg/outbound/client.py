@@ -102,9 +102,12 @@ class Outbound:
         """A whole answer of any status. `InputOutput` when there is none within 10 s or it is over 1 MiB."""
         return await self._whole("GET", url, headers, None)
 
-    async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Response:
-        """As `get`; `headers` names the Content-Type."""
-        return await self._whole("POST", url, headers, content)
+    async def post(
+        self, url: str, content: bytes, headers: Mapping[str, str], *, patience: float = TOTAL_TIME
+    ) -> Response:
+        """As `get`; `headers` names the Content-Type. `patience`: seconds for the whole answer, where the other side is
+        known to work before it answers."""
+        return await self._whole("POST", url, headers, content, patience)
 
     async def download(
         self,
@@ -144,13 +147,20 @@ class Outbound:
                     await to_thread.run_sync(_close, file)
             return Downloaded(answer.status_code, _lower(answer), done, done == total)
 
-    async def _whole(self, method: str, url: str, headers: Mapping[str, str] | None, content: bytes | None) -> Response:
+    async def _whole(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        content: bytes | None,
+        patience: float = TOTAL_TIME,
+    ) -> Response:
         try:
-            with anyio.fail_after(TOTAL_TIME):
+            with anyio.fail_after(patience):
                 async with self._sent(method, url, headers or {}, content) as answer:
                     return await _read_whole(answer)
         except TimeoutError:
-            raise InputOutput(_origin(url), f"no whole answer within {TOTAL_TIME:.0f} s") from None
+            raise InputOutput(_origin(url), f"no whole answer within {patience:.0f} s") from None
 
     @asynccontextmanager
     async def _sent(

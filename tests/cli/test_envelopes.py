@@ -1,0 +1,197 @@
+"""`keygen`, `pack`, `inspect`, `verify`, `open`: three commands and no server; what they refuse, they refuse whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import CONSUMER, PROVIDER, Mdg
+
+from mdg.keys import Card
+from mdg.sandbox.phantom import write_phantom
+
+
+def contents(folder: Path) -> set[bytes]:
+    return {path.read_bytes() for path in folder.rglob("*.dcm")}
+
+
+def test_keygen_writes_raw_private_keys_and_a_card_that_holds(keys: Path) -> None:
+    for name in ("provider.x25519.key", "provider.ed25519.key"):
+        assert (keys / name).stat().st_size == 32
+        assert stat.S_IMODE((keys / name).stat().st_mode) == 0o600
+    card = Card.parse((keys / "provider.card.json").read_bytes())
+    assert (card.id, card.name) == (PROVIDER, "provider")
+    assert (keys / "provider.x25519.pub").read_bytes() == card.x25519
+    assert (keys / "provider.ed25519.pub").read_bytes() == card.ed25519
+
+
+def test_keygen_never_overwrites(mdg: Mdg, keys: Path) -> None:
+    before = {path: path.read_bytes() for path in keys.iterdir()}
+    said = mdg("keygen", "--out", keys, "--name", "provider", "--id", PROVIDER)
+    assert said.code == 4
+    assert "never overwritten" in said.err
+    assert {path: path.read_bytes() for path in keys.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "../up"])
+def test_keygen_takes_only_a_name_that_can_name_files(mdg: Mdg, tmp_path: Path, name: str) -> None:
+    said = mdg("keygen", "--out", tmp_path / "new", "--name", name, "--id", PROVIDER)
+    assert said.code == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_was_packed_opens_to_the_same_files(
+    mdg: Mdg, keys: Path, study: Path, sealed: Path, tmp_path: Path
+) -> None:
+    said = mdg(
+        "open",
+        sealed,
+        "--key",
+        keys / "consumer.x25519.key",
+        "--trust",
+        keys / "provider.card.json",
+        "-o",
+        tmp_path / "out",
+        "--json",
+    )
+    assert said.code == 0, said
+    report = said.json()
+    assert report["ok"] is True
+    assert report["code"] is None
+    assert (report["instances"], report["signature"], report["profile"]) == (4, "full", "jmix-1.0")
+    assert contents(tmp_path / "out" / "dicom") == contents(study)
+    metadata = json.loads((tmp_path / "out" / "metadata.json").read_text())
+    scoped = [(one["system"], one["value"]) for one in metadata["patient"]["identifiers"]]
+    assert scoped == [
+        ("http://ns.electronichealth.net.au/id/hpio-scoped/medicalrecord/1.0/8003621566684455/DEMO", "DEMO-0001")
+    ]
+
+
+def test_an_attached_file_and_the_folder_form_travel_too(mdg: Mdg, keys: Path, study: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.txt"
+    report.write_text("no finding")
+    box = tmp_path / "box"
+    said = mdg(
+        *("pack", study, "--to", keys / "consumer.x25519.pub", "--sign", keys / "provider.ed25519.key"),
+        *("-o", box, "--as-directory", "--file", report),
+    )
+    assert said.code == 0, said
+    assert (box / "manifest.json").is_file()
+    opened = mdg(
+        *("open", box, "--key", keys / "consumer.x25519.key", "--trust", keys / "provider.ed25519.pub"),
+        *("-o", tmp_path / "out"),
+    )
+    assert opened.code == 0, opened
+    assert (tmp_path / "out" / "files" / "report.txt").read_text() == "no finding"
+
+
+def test_verify_without_a_key_says_what_it_did_not_look_at(mdg: Mdg, keys: Path, sealed: Path) -> None:
+    said = mdg("verify", sealed, "--trust", keys / "provider.card.json")
+    assert said.code == 0, said
+    assert "content: not opened" in said.out
+    with_key = mdg(
+        "verify", sealed, "--trust", keys / "provider.card.json", "--key", keys / "consumer.x25519.key", "--json"
+    )
+    assert with_key.json()["instances"] == 4
+
+
+def test_inspect_names_the_parties_and_claims_nothing(mdg: Mdg, sealed: Path) -> None:
+    said = mdg("inspect", sealed)
+    assert said.code == 0, said
+    assert PROVIDER in said.out
+    assert CONSUMER in said.out
+    assert "not proved" in said.out
+    assert "DEMO-0001" not in said.out
+
+
+def test_a_signature_by_a_stranger_is_refused_with_3(mdg: Mdg, keys: Path, sealed: Path) -> None:
+    said = mdg("verify", sealed, "--trust", keys / "consumer.card.json", "--json")
+    assert said.code == 3
+    assert said.json()["ok"] is False
+    assert said.json()["code"] == "E_SIG_KEY"
+    assert "try: mdg inspect" in said.err
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_changed_byte_is_refused_and_nothing_is_left(
+    mdg: Mdg, keys: Path, sealed: Path, tmp_path: Path, part: float
+) -> None:
+    data = bytearray(sealed.read_bytes())
+    data[int(len(data) * part)] ^= 1
+    sealed.write_bytes(data)
+    before = set(tmp_path.iterdir())
+    said = mdg(
+        *("open", sealed, "--key", keys / "consumer.x25519.key", "--trust", keys / "provider.card.json"),
+        *("-o", tmp_path / "out", "--json"),
+    )
+    assert said.code == 3
+    assert said.json()["code"].startswith("E_")
+    assert set(tmp_path.iterdir()) == before
+
+
+def _two_studies(folder: Path) -> str:
+    write_phantom(folder / "b", seed=2, slices=1)
+    return "E_DICOM_IDENTITY"
+
+
+def _two_patients(folder: Path) -> str:
+    from pydicom import dcmread
+    from pydicom.uid import UID
+
+    image = dcmread(folder / "0001.dcm")
+    image.PatientID = "SOMEBODY-ELSE"
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = UID("2.25.1")
+    image.save_as(folder / "zz-other.dcm")
+    return "E_DICOM_IDENTITY"
+
+
+def _no_image(folder: Path) -> str:
+    (folder / "zz-notes.txt").write_text("call the ward")
+    return "E_DICOM"
+
+
+def _broken(folder: Path) -> str:
+    whole = (folder / "0001.dcm").read_bytes()
+    (folder / "zz-broken.dcm").write_bytes(whole[:400])
+    return "E_DICOM"
+
+
+@pytest.mark.parametrize("spoil", [_two_studies, _two_patients, _no_image, _broken], ids=lambda spoil: spoil.__name__)
+def test_pack_refuses_a_folder_that_is_not_one_study_and_names_the_file(
+    mdg: Mdg, keys: Path, study: Path, tmp_path: Path, spoil: object
+) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(study, folder)
+    code = spoil(folder)  # type: ignore[operator]
+    before = set(tmp_path.rglob("*"))
+    said = mdg(
+        *("pack", folder, "--to", keys / "consumer.card.json", "--sign", keys / "provider.ed25519.key"),
+        *("-o", tmp_path / "out.zip", "--json"),
+    )
+    assert said.code == 3, said
+    assert said.json()["code"] == code
+    assert str(folder) in said.err
+    assert "try: " in said.err
+    assert "SOMEBODY" not in said.err
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_pack_does_not_replace_what_is_there(mdg: Mdg, keys: Path, study: Path, sealed: Path) -> None:
+    before = sealed.read_bytes()
+    said = mdg(
+        "pack", study, "--to", keys / "consumer.card.json", "--sign", keys / "provider.ed25519.key", "-o", sealed
+    )
+    assert said.code == 4
+    assert sealed.read_bytes() == before
+
+
+def test_a_card_of_another_key_beside_the_signing_key_is_a_mistake(mdg: Mdg, keys: Path, study: Path) -> None:
+    shutil.copy(keys / "consumer.card.json", keys / "provider.card.json")
+    said = mdg(
+        "pack", study, "--to", keys / "consumer.card.json", "--sign", keys / "provider.ed25519.key", "-o", keys / "x"
+    )
+    assert said.code == 2
+    assert "another key" in said.err
