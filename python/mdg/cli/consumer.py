@@ -66,8 +66,6 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
     base = gateway.rstrip("/")
     if not is_loopback(base):
         raise Unsupported(base, ELSEWHERE)
-    if not is_loopback(base):
-        raise Unsupported(base, ELSEWHERE)
     folder = (data or user_data_path("mdg") / "consumer").absolute()
     organisation = made_up(HpiO, str(folder))
     keyring = Keyring.open(folder, id=organisation.uri, name="mdg command line", contact="")

@@ -1,0 +1,248 @@
+"""Asking another gateway: what is sent, what is believed, and what is never followed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from tests.client.conftest import Stranger
+
+from mdg import envelope
+from mdg.client import FoundStudy, Gateway
+from mdg.errors import InputOutput, NotFound, Refused, Upstream
+from mdg.keys import Card, Ed25519Key, Keyring
+from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER
+from mdg.sandbox.phantom import write_phantom
+
+pytestmark = pytest.mark.anyio
+
+ID = "5f0c1f9e-0000-4000-8000-000000000001"
+UID = "2.25.77"
+
+
+def bundle(address: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Bundle",
+        "entry": [
+            {
+                "resource": {
+                    "resourceType": "ImagingStudy",
+                    "id": "st-1",
+                    "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{UID}"}],
+                    "endpoint": [{"reference": "Endpoint/other"}, {"reference": "Endpoint/ep-1"}],
+                }
+            },
+            {
+                "resource": {
+                    "resourceType": "Endpoint",
+                    "id": "ep-1",
+                    "connectionType": {"system": "https://w3id.org/mdg/CodeSystem/connection-type", "code": "jmix"},
+                    "managingOrganization": {
+                        "identifier": {"system": EXAMPLE_PROVIDER.system, "value": EXAMPLE_PROVIDER}
+                    },
+                    "address": address,
+                }
+            },
+        ],
+    }
+
+
+def study(stranger: Stranger) -> FoundStudy:
+    return FoundStudy("st-1", UID, f"{stranger.url}/api/jmix?studyInstanceUid={UID}", EXAMPLE_PROVIDER, {})
+
+
+def granted(stranger: Stranger, length: int, url: str = "/api/jmix/r/abc?t=ticket") -> dict[str, Any]:
+    return {"url": url, "length": length, "etag": '"e"', "segments": 0, "not_after": "2026-01-01T00:00:00Z", "fs": 2}
+
+
+def gives(stranger: Stranger, path: str, content: Any, status: int = 200) -> None:
+    async def answer(request: Request) -> Response:
+        return JSONResponse(content, status)
+
+    stranger.answers[path] = answer
+
+
+async def test_a_search_sends_the_person_in_the_body_only(stranger: Stranger, gateway: Gateway) -> None:
+    gives(stranger, "/fhir/ImagingStudy/_search", bundle(f"{stranger.url}/api/jmix?studyInstanceUid={UID}"))
+    found = await gateway.find(EXAMPLE_IHI, request_id=ID)
+    (one,) = found.studies
+    assert (one.id, one.uid, one.custodian) == ("st-1", UID, EXAMPLE_PROVIDER)
+    assert one.address == f"{stranger.url}/api/jmix?studyInstanceUid={UID}"
+    _, headers, body = stranger.asked[-1]
+    assert parse_qs(body.decode())["patient.identifier"] == [
+        f"http://ns.electronichealth.net.au/id/hi/ihi/1.0|{EXAMPLE_IHI}"
+    ]
+    assert headers["x-request-id"] == ID
+    assert headers["authorization"].startswith("DPoP ")
+    assert EXAMPLE_IHI not in json.dumps(headers)
+
+
+async def test_a_refusal_is_told_with_its_status_and_code(stranger: Stranger, gateway: Gateway) -> None:
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"code": "forbidden", "diagnostics": "no\x1b[31m access"}]}
+    gives(stranger, "/fhir/ImagingStudy/_search", outcome, 403)
+    with pytest.raises(Upstream) as refused:
+        await gateway.find(EXAMPLE_IHI, request_id=ID)
+    assert refused.value.answered == 403
+    assert "forbidden: no[31m access" in str(refused.value)
+
+
+async def test_a_request_is_signed_for_this_gateway_with_a_key_of_its_own(
+    stranger: Stranger, gateway: Gateway, keyring: Keyring, provider: Card
+) -> None:
+    gives(stranger, "/api/jmix/requests", granted(stranger, 10), 201)
+    keys = set()
+    for _ in range(2):
+        grant = await gateway.request(study(stranger), EXAMPLE_IHI, provider=provider, request_id=ID)
+        _, headers, jws = stranger.asked[-1]
+        claims = json.loads(keyring.card.verify_jws(jws, "ief-retrieval+jws"))
+        assert headers["content-type"] == "application/jose"
+        assert (claims["aud"], claims["study"], claims["profile"]) == (provider.id, "st-1", "jmix-1.0")
+        assert claims["requester"]["id"] == keyring.card.id
+        assert base64.b64decode(claims["key"]["public_key"]) == grant.key.public
+        assert grant.digest == hashlib.sha256(jws).digest()
+        keys.add(grant.key.public)
+    assert len(keys) == 2
+    assert keyring.x25519.public not in keys
+
+
+async def test_a_busy_provider_is_sent_the_very_same_request_again(
+    stranger: Stranger, gateway: Gateway, provider: Card
+) -> None:
+    async def busy_once(request: Request) -> Response:
+        if stranger.paths().count("/api/jmix/requests") == 1:
+            return JSONResponse({}, 503, headers={"Retry-After": "0"})
+        return JSONResponse(granted(stranger, 10), 201)
+
+    stranger.answers["/api/jmix/requests"] = busy_once
+    grant = await gateway.request(study(stranger), EXAMPLE_IHI, provider=provider, request_id=ID)
+    sent = [(headers["dpop"], body) for path, headers, body in stranger.asked if path == "/api/jmix/requests"]
+    assert sent[0][1] == sent[1][1]
+    assert sent[0][0] != sent[1][0]
+    assert grant.length == 10
+
+
+@pytest.mark.parametrize(
+    "where", ["https://elsewhere.example/api/jmix?studyInstanceUid=1", "http://127.0.0.1:1/api/jmix"]
+)
+async def test_a_token_goes_to_no_other_host(stranger: Stranger, gateway: Gateway, provider: Card, where: str) -> None:
+    elsewhere = FoundStudy("st-1", UID, where, EXAMPLE_PROVIDER, {})
+    with pytest.raises(Upstream, match="another host"):
+        await gateway.request(elsewhere, EXAMPLE_IHI, provider=provider, request_id=ID)
+    gives(stranger, "/api/jmix/requests", granted(stranger, 10, url="http://127.0.0.1:1/api/jmix/r/a?t=x"), 201)
+    with pytest.raises(Upstream, match="another host"):
+        await gateway.request(study(stranger), EXAMPLE_IHI, provider=provider, request_id=ID)
+
+
+async def test_a_study_without_a_jmix_endpoint_is_not_asked_for(
+    stranger: Stranger, gateway: Gateway, provider: Card
+) -> None:
+    with pytest.raises(NotFound):
+        await gateway.request(FoundStudy("st-1", UID, None, None, {}), EXAMPLE_IHI, provider=provider, request_id=ID)
+    assert stranger.asked == []
+
+
+async def test_a_broken_download_goes_on_where_it_stopped(
+    stranger: Stranger, gateway: Gateway, provider: Card, tmp_path: Path
+) -> None:
+    content = bytes(range(256)) * 8192  # 2 MiB
+    ranges: list[str | None] = []
+
+    async def breaks_once(request: Request) -> Response:
+        ranges.append(request.headers.get("range"))
+        start = int((ranges[-1] or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        headers = {"Content-Length": str(len(content) - start), "ETag": '"e"'}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            return Response(content[start:], 206, headers=headers)
+        return _Cut(content, len(content) * 3 // 4, headers)
+
+    gives(stranger, "/api/jmix/requests", granted(stranger, len(content)), 201)
+    stranger.answers["/api/jmix/r/abc"] = breaks_once
+    grant = await gateway.request(study(stranger), EXAMPLE_IHI, provider=provider, request_id=ID)
+    await gateway.download(grant, EXAMPLE_IHI, tmp_path / "e.zip", request_id=ID)
+    assert (tmp_path / "e.zip").read_bytes() == content
+    assert ranges[0] is None
+    assert len(ranges) == 2
+    assert (tmp_path / "e.zip").stat().st_mode & 0o077 == 0
+
+
+async def test_another_length_than_announced_is_refused(
+    stranger: Stranger, gateway: Gateway, provider: Card, tmp_path: Path
+) -> None:
+    async def short(request: Request) -> Response:
+        return Response(b"x" * 9, headers={"ETag": '"e"'})
+
+    gives(stranger, "/api/jmix/requests", granted(stranger, 10), 201)
+    stranger.answers["/api/jmix/r/abc"] = short
+    grant = await gateway.request(study(stranger), EXAMPLE_IHI, provider=provider, request_id=ID)
+    with pytest.raises(InputOutput, match="9 bytes came of the 10"):
+        await gateway.download(grant, EXAMPLE_IHI, tmp_path / "e.zip", request_id=ID)
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["ours", "another's"])
+async def test_only_the_answer_to_our_own_request_is_opened(
+    *,
+    stranger: Stranger,
+    gateway: Gateway,
+    keyring: Keyring,
+    provider: Card,
+    provider_key: Ed25519Key,
+    tmp_path: Path,
+    answered: bool,
+) -> None:
+    write_phantom(tmp_path / "study", slices=1)
+
+    async def seal(request: Request) -> Response:
+        jws = stranger.asked[-1][2]
+        asked = json.loads(keyring.card.verify_jws(jws, "ief-retrieval+jws"))
+        await envelope.pack(
+            [(path, None) for path in (tmp_path / "study").iterdir()],
+            envelope_id="0d4e7b52-5b52-4c55-9a76-2f2b7a0c6a11",
+            timestamp="2026-05-01T00:00:00Z",
+            patient_id="urn:uuid:0d4e7b52-5b52-4c55-9a76-2f2b7a0c6a12",
+            identifiers=[],
+            sender=provider.entity,
+            requester=keyring.card.entity,
+            receiver=keyring.card.entity,
+            recipient=base64.b64decode(asked["key"]["public_key"]),
+            signer=provider_key,
+            request_digest=hashlib.sha256(jws if answered else b"another request").digest(),
+            out=tmp_path / "sealed.zip",
+        )
+        return JSONResponse(granted(stranger, (tmp_path / "sealed.zip").stat().st_size), 201)
+
+    async def send(request: Request) -> Response:
+        return Response((tmp_path / "sealed.zip").read_bytes(), headers={"ETag": '"e"'})
+
+    stranger.answers |= {"/api/jmix/requests": seal, "/api/jmix/r/abc": send}
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    if answered:
+        opened = await gateway.fetch(study(stranger), EXAMPLE_IHI, inbox / "s", provider=provider, request_id=ID)
+        assert opened.report.instances == 1
+        assert [path.name for path in inbox.iterdir()] == ["s"]
+        return
+    with pytest.raises(Refused) as refused:
+        await gateway.fetch(study(stranger), EXAMPLE_IHI, inbox / "s", provider=provider, request_id=ID)
+    assert refused.value.code == "E_REQ"
+    assert list(inbox.iterdir()) == []
+
+
+class _Cut(Response):
+    """An answer that announces everything and breaks after `after` bytes."""
+
+    def __init__(self, content: bytes, after: int, headers: dict[str, str]) -> None:
+        super().__init__(b"", headers=headers)
+        self._part = content[:after]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self._part, "more_body": True})
+        raise ConnectionAbortedError
