@@ -159,11 +159,13 @@ class World:
         assert answer.status == 201, answer.text
         return str(json.loads(answer.body)["url"]).removeprefix(self.public_url)
 
-    async def call(self, token: str, method: str, path: str, *, body: bytes = b"", content_type: str = FORM) -> Answer:
+    async def call(
+        self, token: str, method: str, path: str, *, query: str = "", body: bytes = b"", content_type: str = FORM
+    ) -> Answer:
         """A plain call that should succeed."""
         proof = self.forgery.proof(token, method, path, {})
         fields = [f"Authorization: DPoP {token}", f"DPoP: {proof}"]
-        return await self.send(self.message(method, path, fields, body, content_type))
+        return await self.send(self.message(method, path + query, fields, body, content_type))
 
     def message(
         self,
@@ -174,12 +176,13 @@ class World:
         content_type: str = FORM,
         *,
         host: Sequence[str] | None = None,
+        framing: Sequence[str] | None = None,
     ) -> bytes:
         """A request as it goes over the wire."""
         named = [f"Host: {self.words['address']}"] if host is None else host
         lines = [f"{method} {target} HTTP/1.1", *named, "Connection: close", *fields]
         if method in ("POST", "PUT", "PATCH"):
-            lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+            lines += [f"Content-Type: {content_type}", *(framing or [f"Content-Length: {len(body)}"])]
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mdg.access import Gate
 from mdg.errors import Invalid
 from mdg.web.asking import FORM, FORM_LIMIT
+
+PATIENCE = 2.0
+"""Seconds that a caller without a token has for its body."""
 
 
 class Authentication:
@@ -40,13 +44,14 @@ def _names_a_token(pairs: bytes) -> bool:
 
 async def _in_body(scope: Scope, receive: Receive) -> bool:
     """Whether a form carries the token that no header does (RFC 6750 2.2). The call is refused either way, so the body
-    may be used up here."""
-    if _all(scope, b"content-type") != [FORM]:
+    may be used up here; a client that asks first (`Expect`) or is slow gets its answer without."""
+    if _all(scope, b"content-type") != [FORM] or _all(scope, b"expect"):
         return False
     read = bytearray()
-    while len(read) <= FORM_LIMIT:
-        message = await receive()
-        read += message.get("body", b"")
-        if not message.get("more_body", False):
-            break
+    with anyio.move_on_after(PATIENCE):
+        while len(read) <= FORM_LIMIT:
+            message = await receive()
+            read += message.get("body", b"")
+            if not message.get("more_body", False):
+                break
     return _names_a_token(bytes(read))

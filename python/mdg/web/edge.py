@@ -185,6 +185,8 @@ def _check(scope: Scope, hosts: frozenset[str]) -> None:
     line = len(scope["raw_path"]) + len(scope["query_string"])
     if len(headers) > HEADER_FIELDS or line + sum(len(n) + len(v) + 4 for n, v in headers) > HEADER_BYTES:
         raise HeaderTooLarge(f"at most {HEADER_BYTES} bytes and {HEADER_FIELDS} fields")
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+        raise Invalid("a body is framed in one way", reason="framing", headers={"Connection": "close"})
     named = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
     if len(named) != 1 or named[0] not in hosts:
         raise Invalid("Host is not a name of this gateway", reason="host")
