@@ -1,0 +1,97 @@
+"""Indexing in place: a first scan of files in the page cache into a new database on the disk, against FLOOR.
+
+FLOOR is one core's SHA-256 of the same files, read and hashed in the same process, taken in each round beside the scan;
+best and median of the rounds are shown. The scan parses headers, makes SHA-256 and check tables, and commits durably
+every 16 files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import anyio
+import pytest
+
+from mdg.model.identity import HpiO
+from mdg.sources import FolderSource, ScanReport
+from mdg.store import Store
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MAKER = REPOSITORY.parent / "shared" / "tools" / "make_study.py"
+ROUNDS = int(os.environ.get("MDG_BENCH_ROUNDS", "7"))
+
+STUDIES = {"petct": ["petct"], "mr": ["mr", "--mr", "4000", "--size", "110"]}
+"""CT and PET, 400 MB; MR of 25 kB."""
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def study(request: pytest.FixtureRequest) -> Iterator[Path]:
+    if not MAKER.is_file():
+        pytest.skip(f"no maker of studies at {MAKER}")
+    shared = Path("/dev/shm")  # noqa: S108 # a private folder of this run in it
+    if not shared.is_dir():
+        pytest.skip("no memory disk at /dev/shm")
+    folder = shared / f"mdg-bench-index-{os.getpid()}"
+    folder.mkdir(mode=0o700)
+    kind, *options = STUDIES[request.param]
+    subprocess.run([sys.executable, MAKER, kind, folder / request.param, *options], check=True, capture_output=True)
+    yield folder / request.param
+    shutil.rmtree(folder)
+
+
+def floor(folder: Path) -> float:
+    """Seconds of one core for reading and hashing every file."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    buffer = bytearray(1 << 20)
+    view = memoryview(buffer)
+    began = time.perf_counter()
+    for path in files:
+        digest = hashlib.sha256()
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                digest.update(view[:count])
+        digest.digest()
+    return time.perf_counter() - began
+
+
+async def scan(folder: Path, database: Path) -> tuple[float, ScanReport]:
+    """Seconds of a first scan, the opening of the database left out, and its report."""
+    async with Store.open(str(database)) as store:
+        zone = ZoneInfo("Australia/Sydney")
+        source = FolderSource(store, HpiO("8003621566684455"), [folder], default_issuer="BENCH", time_zone=zone)
+        began = time.perf_counter()
+        report = await source.scan()
+        return time.perf_counter() - began, report
+
+
+def test_index_in_place(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    floors: list[float] = []
+    scans: list[float] = []
+    files, size = 0, 0
+    for number in range(ROUNDS):
+        floors.append(floor(study))
+        seconds, report = anyio.run(scan, study, tmp_path / str(number) / "mdg.sqlite")
+        assert report.problems == 0
+        files, size = report.read, report.bytes_read
+        scans.append(seconds)
+    with capsys.disabled():
+        print(f"\nindex in place, {study.name}: {files} files, {size / 1e6:.0f} MB, {ROUNDS} rounds, ", end="")
+        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        print(f"FLOOR best {min(floors):.3f} s, median {statistics.median(floors):.3f} s")
+        median = statistics.median(own / one for own, one in zip(floors, scans, strict=True))
+        print(
+            f"scan best {min(floors) / min(scans):.2f} of FLOOR, median of rounds {median:.2f} (goal 0.8 on petct); ",
+            end="",
+        )
+        print(
+            f"best {files / min(scans):,.0f}, median {files / statistics.median(scans):,.0f} files/s (goal 2,000 on mr)"
+        )
