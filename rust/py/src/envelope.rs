@@ -44,7 +44,9 @@ type Digest = Option<PyBackedBytes>;
 #[expect(clippy::too_many_arguments, reason = "a keyword each in Python; a struct would only hide them")]
 #[pyo3(signature = (instances, *, files=Vec::new(), envelope_id, timestamp, patient_id, identifiers, sender, requester,
     receiver, recipient, signer, classification="confidential".to_owned(), request_digest=None, out, as_directory=false,
-    progress=None))]
+    progress=None), text_signature = "(instances, *, files=(), envelope_id, timestamp, patient_id, identifiers, sender, \
+    requester, receiver, recipient, signer, classification='confidential', request_digest=None, out, as_directory=False, \
+    progress=None)")]
 fn pack(
     py: Python<'_>,
     instances: Vec<(PathBuf, Digest)>,
