@@ -55,7 +55,7 @@ async def pack(
     """One study of one patient as a sealed and signed envelope at `out`; see `_core.pack` for the arguments.
 
     `sender`, `requester`, `receiver`: {id, name, contact}. `Refused` E_DICOM, E_DICOM_IDENTITY, E_STORE_CORRUPT with
-    the file; `InputOutput`. After any of them nothing is at `out`.
+    the file; `InputOutput`; `Misuse`. After any of them nothing is at `out`.
     """
 
     def work() -> str:

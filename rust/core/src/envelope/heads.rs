@@ -99,7 +99,7 @@ impl Heads {
             Err(Error::Source { .. }) if !whole && self.target < LARGEST => {
                 self.target = (self.target * 8).min(LARGEST);
             }
-            Err(Error::Source { .. } | Error::Unsupported { .. }) => {
+            Err(Error::Source { .. }) => {
                 self.reading = false;
                 self.unread += 1;
             }

@@ -101,7 +101,7 @@ impl<'a> Opened<'a> {
             let count = self.inside.heads.unread;
             report
                 .warnings
-                .push(format!("study and patient of {count} instances not checked: their encoding is not read here"));
+                .push(format!("study and patient of {count} instances not checked: their headers are too long"));
         }
         let instances = self.hashed.iter().filter(|member| member.name.starts_with(DICOM));
         let others = self.hashed.iter().filter(|member| is_content(&member.name) && !member.name.starts_with(DICOM));
