@@ -37,6 +37,7 @@ from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Clock, Decide, Judge, utc_now
 from mdg.exchange.reception import Reception
 from mdg.exchange.retrieval import Retrieval
+from mdg.exchange.workshop import Workshop
 from mdg.fhir import Json
 from mdg.fhir.capability_statement import capability_statement
 from mdg.identity import Identities
@@ -76,6 +77,8 @@ class Rooms:
     cursors: Cursors
     discovery: Discovery
     retrieval: Retrieval
+    envelopes: Envelopes
+    workshop: Workshop
     reception: Reception
     metrics: Metrics
     stopping: anyio.Event
@@ -178,11 +181,13 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
     replay = Replay(store, custodian)
     cursors = Cursors(judge.clock)
     envelopes = Envelopes(store, settings.data / "spool", custodian, keyring, timedelta(hours=settings.envelope_hours))
+    workshop = await stack.enter_async_context(Workshop(envelopes, judge.clock).working())
     retrieval = Retrieval(
         holdings,
         judge,
         audit,
         envelopes,
+        workshop=workshop,
         tickets=Tickets(keyring.ticket),
         replay=replay,
         directory=directory,
@@ -226,7 +231,9 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
             canonical_base=settings.canonical_base,
             retrievable=settings.capabilities.retrieval,
         ),
-        retrieval=await stack.enter_async_context(retrieval.working()),
+        retrieval=retrieval,
+        envelopes=envelopes,
+        workshop=workshop,
         reception=Reception(gateway_at, directory, received, audit, settings.data / "incoming"),
         metrics=Metrics(),
         stopping=anyio.Event(),

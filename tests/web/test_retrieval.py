@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 
 from mdg import _core, envelope
 from mdg.errors import Refused
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
+from mdg.sandbox.phantom import write_phantom
 
 pytestmark = pytest.mark.anyio
 
@@ -271,12 +273,12 @@ async def test_another_patients_study_is_not_there(start: Start) -> None:
 
 async def test_a_request_that_takes_too_long_is_asked_again_with_its_nonce_unused(start: Start) -> None:
     async with start() as gateway:
-        gateway.rooms.retrieval._patience = 0.0
+        gateway.rooms.workshop.patience = 0.0
         key = _core.X25519Key.generate()
         jws = signed(gateway.consumer, (await study_of(gateway))["id"], key)
         first = await post(gateway.consumer, jws)
         assert (first.status_code, first.headers["retry-after"]) == (503, "10")
-        gateway.rooms.retrieval._patience = 30.0
+        gateway.rooms.workshop.patience = 30.0
         second = await post(gateway.consumer, jws)
         assert second.status_code == 201
         assert len(list((gateway.rooms.settings.data / "spool").iterdir())) == 1
@@ -368,7 +370,7 @@ async def test_lapsed_envelopes_and_leftovers_are_erased(start: Start) -> None:
         await granted(gateway)
         spool = gateway.rooms.settings.data / "spool"
         (spool / "left.making").write_bytes(b"half")
-        envelopes = gateway.rooms.retrieval._envelopes
+        envelopes = gateway.rooms.envelopes
         await envelopes.sweep(datetime.now(UTC))
         assert len(list(spool.iterdir())) == 2
         await envelopes.sweep(datetime.now(UTC) + timedelta(hours=26))
@@ -421,3 +423,25 @@ async def test_what_is_granted_is_decided_again(start: Start) -> None:
         assert (await get(gateway, grant["path"])).status_code == 200
         turned.set()
         assert (await get(gateway, grant["path"])).status_code == 403
+
+
+async def test_a_stop_lets_a_running_download_end_and_takes_no_new_one(start: Start, tmp_path: Path) -> None:
+    """X24: the envelope is larger than what the kernel holds for a reader that waits."""
+    write_phantom(tmp_path / "images" / "ct", slices=40)
+    async with start(folders=(tmp_path / "images",)) as gateway:
+        _, _, grant = await granted(gateway)
+        consumer = gateway.consumer
+        token = await consumer.tokens.token(f"{gateway.url}/fhir", RETRIEVE, ihi=EXAMPLE_IHI)
+        proof = consumer.keyring.dpop.prove("GET", grant["url"].partition("?")[0], token.value)
+        received = 0
+        async with consumer.http.stream(
+            "GET", grant["url"], headers={"Authorization": f"DPoP {token.value}", "DPoP": proof}
+        ) as answer:
+            async for piece in answer.aiter_raw():
+                if not received:
+                    gateway.rooms.stopping.set()
+                    await anyio.sleep(0.2)
+                    with pytest.raises(httpx2.ConnectError):
+                        await httpx2.AsyncClient().get(f"{gateway.url}/livez")
+                received += len(piece)
+        assert received == grant["length"] > 20_000_000

@@ -10,37 +10,24 @@ work goes on.
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Self
-
-import anyio
-from anyio.abc import TaskGroup
 
 from mdg.access import Replay, RetrievalRequest, Tickets, verify_request
 from mdg.audit import Audit
-from mdg.errors import Conflict, Forbidden, NotFound, Problem, Refused, Throttled, Unavailable, Unprocessable
+from mdg.errors import Forbidden, NotFound, Unprocessable
 from mdg.exchange.envelopes import Envelope, Envelopes, identifiers_of
 from mdg.exchange.holdings import Held, Holdings
 from mdg.exchange.judge import PAYLOAD, Judge
 from mdg.exchange.ranges import select
 from mdg.exchange.release import Release, Wanted
+from mdg.exchange.workshop import Workshop
 from mdg.fhir.patient import record_system
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
 from mdg.model.request import Action, Requester, Verdict
 
-PATIENCE = 30.0
-"""Seconds that a caller waits for an envelope before it is told to come back (fhir-au 2.4)."""
-AT_ONCE = 2
-"""Envelopes made at the same time: each keeps a core and a disk busy."""
-WAITING = 32
-"""Envelopes that may wait to be made; more are refused with 429 (security-tests D14)."""
-KEPT = 300.0
-"""Seconds that finished work waits for the caller who was told to come back: as long as a request lives."""
 LEVEL_STATIC, LEVEL_REQUEST = 0, 2
 """Forward-secrecy levels (seg/1 16): sealed to the directory's key, sealed to a key made for this request."""
 
@@ -56,18 +43,8 @@ class Granted:
     fs: int
 
 
-@dataclass(slots=True)
-class _Job:
-    """An envelope in the making, shared by all who wait for it. `since`: when it was done, on anyio's clock."""
-
-    done: anyio.Event = field(default_factory=anyio.Event)
-    since: float = float("inf")
-    made: Envelope | None = None
-    error: Exception | None = None
-
-
 class Retrieval:
-    """The retrieval side of one gateway; enter it for its workers to run."""
+    """The retrieval side of one gateway."""
 
     def __init__(
         self,
@@ -76,13 +53,13 @@ class Retrieval:
         audit: Audit,
         envelopes: Envelopes,
         *,
+        workshop: Workshop,
         tickets: Tickets,
         replay: Replay,
         directory: Directory,
         custodian: HpiO,
         default_issuer: str,
         minimum_level: int,
-        patience: float = PATIENCE,
     ) -> None:
         self._holdings = holdings
         self._judge = judge
@@ -94,23 +71,7 @@ class Retrieval:
         self._custodian = custodian
         self._default_issuer = default_issuer
         self._minimum_level = minimum_level
-        self._patience = patience
-        self._jobs: dict[object, _Job] = {}
-        self._limit = anyio.CapacityLimiter(AT_ONCE)
-        self._workers: TaskGroup | None = None
-
-    @asynccontextmanager
-    async def working(self) -> AsyncIterator[Self]:
-        """Runs the workers and the sweep of lapsed spools until it is left; unfinished work is dropped then."""
-        await self._envelopes.sweep(self._judge.clock(), starting=True)
-        async with anyio.create_task_group() as workers:
-            self._workers = workers
-            workers.start_soon(self._sweep)
-            try:
-                yield self
-            finally:
-                self._workers = None
-                workers.cancel_scope.cancel()
+        self._workshop = workshop
 
     # --- asking ---
 
@@ -126,7 +87,7 @@ class Retrieval:
         )
         async with self._replay.once("nonce", asked.nonce_key, asked.nonce_until):
             held, ihi, verdict = await self._disclosable(requester, await self._holdings.study_by_id(asked.study))
-            made = await self._made(
+            made = await self._workshop.made(
                 ("request", asked.digest), partial(self._make_for_request, requester, asked, held, ihi)
             )
             await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
@@ -165,7 +126,7 @@ class Retrieval:
                 held.study.key,
                 card.x25519,
             )
-            made = await self._made(key, partial(self._make_for_card, requester, card, held, ihi))
+            made = await self._workshop.made(key, partial(self._make_for_card, requester, card, held, ihi))
             await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
         return await self._release(requester, made, verdict, wanted, request_id)
 
@@ -223,42 +184,6 @@ class Retrieval:
         if not verdict.allowed:
             raise Forbidden(reason="decision-changed")
         return verdict
-
-    async def _made(self, key: object, make: Callable[[], Awaitable[Envelope]]) -> Envelope:
-        """The envelope of job `key`, which goes on when this caller has waited long enough."""
-        job = self._jobs.get(key)
-        if job is None:
-            if self._workers is None:
-                raise Unavailable(reason="stopping")
-            if len(self._jobs) >= AT_ONCE + WAITING:
-                raise Throttled("many envelopes are being made; try again later", headers={"Retry-After": "30"})
-            job = self._jobs[key] = _Job()
-            self._workers.start_soon(self._work, key, job, make)
-        with anyio.move_on_after(self._patience):
-            await job.done.wait()
-        if not job.done.is_set():
-            raise Unavailable("the envelope is being made; repeat the request", reason="not-ready", retry_after=10)
-        self._jobs.pop(key, None)
-        if job.made is not None:
-            return job.made
-        raise job.error or Unavailable(reason="stopping")
-
-    async def _work(self, key: object, job: _Job, make: Callable[[], Awaitable[Envelope]]) -> None:
-        try:
-            async with self._limit:
-                job.made = await make()
-        except Refused as error:
-            job.error = Conflict(
-                "a file of the study has changed since it was indexed; index it again", reason=error.code
-            )
-        except Problem as error:
-            job.error = error
-        except Exception as error:
-            job.error = Unavailable("the envelope could not be made", reason=f"pack-{type(error).__name__}")
-            job.error.__cause__ = error
-        finally:
-            job.since = anyio.current_time()
-            job.done.set()
 
     async def _make_for_request(self, requester: Requester, asked: RetrievalRequest, held: Held, ihi: Ihi) -> Envelope:
         return await self._make(requester, asked.card, held, ihi, recipient=asked.public_key, digest=asked.digest)
@@ -358,16 +283,6 @@ class Retrieval:
                 details=(("recipe", made.id), ("study-version", str(made.study_version))),
             )
         )
-
-    async def _sweep(self) -> None:
-        """Erases lapsed spools, and forgets finished work that nobody came back for."""
-        while True:
-            await anyio.sleep(60)
-            with suppress(Unavailable):  # a store that is down now is swept when it is back
-                await self._envelopes.sweep(self._judge.clock())
-            forgotten = [key for key, job in self._jobs.items() if job.since + KEPT < anyio.current_time()]
-            for key in forgotten:
-                del self._jobs[key]
 
 
 def _etag(sha256: bytes) -> str:
