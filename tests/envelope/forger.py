@@ -63,16 +63,21 @@ def tar_of(files: dict[str, bytes], edit: Callable[[tarfile.TarInfo], None] = la
 
 def seal(parties: Parties, folder: Path, tar: bytes) -> None:
     """Replaces the payload by this one, sealed to the same receiver and signed by the same sender."""
-    ephemeral, iv = X25519PrivateKey.generate(), os.urandom(12)
+    ephemeral = X25519PrivateKey.generate()
     shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(parties.recipient.public))
     key = HKDF(SHA256(), 32, salt=None, info=b"JMIX-payload-encryption").derive(shared)
+    public = ephemeral.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    seal_with(parties, folder, tar, key=key, ephemeral=public, iv=os.urandom(12))
+
+
+def seal_with(parties: Parties, folder: Path, tar: bytes, *, key: bytes, ephemeral: bytes, iv: bytes) -> None:
+    """The same under an AES key that stands for this ephemeral public key."""
     sealed = AESGCM(key).encrypt(iv, tar, None)
     payload, tag = sealed[:-16], sealed[-16:]
     (folder / "payload.encrypted").write_bytes(payload)
     manifest = json.loads((folder / "manifest.json").read_bytes())
     manifest["security"]["payload_hash"] = f"sha256:{hashlib.sha256(payload).hexdigest()}"
-    raw = ephemeral.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    block = {"ephemeral_public_key": raw, "iv": iv, "auth_tag": tag}
+    block = {"ephemeral_public_key": ephemeral, "iv": iv, "auth_tag": tag}
     manifest["security"]["encryption"] |= {name: base64.b64encode(value).decode() for name, value in block.items()}
     manifest["extensions"]["ief"].pop("payload_list_hash", None)
     sign(parties, folder, manifest)
