@@ -41,7 +41,7 @@ def put(images: Path, source: Path | None) -> Choice:
     from mdg.sources.headers import read_header
 
     folder = source or images
-    studies: dict[str, list[Path]] = defaultdict(list)
+    studies: dict[str, dict[str, Path]] = defaultdict(dict)
     patients: dict[str, set[LocalId]] = defaultdict(set)
     others = 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -50,24 +50,26 @@ def put(images: Path, source: Path | None) -> Choice:
         except MdgError:
             others += 1
             continue
-        if header.StudyInstanceUID and header.SOPInstanceUID and header.PatientID:
-            studies[header.StudyInstanceUID].append(path)
-            patients[header.StudyInstanceUID].add(LocalId(header.PatientID, header.IssuerOfPatientID or ISSUER))
+        uid, instance = header.StudyInstanceUID, header.SOPInstanceUID
+        if uid and instance and header.PatientID and instance not in studies[uid]:
+            studies[uid][instance] = path
+            patients[uid].add(LocalId(header.PatientID, header.IssuerOfPatientID or ISSUER))
         else:
             others += 1
-    whole = [uid for uid in studies if len(patients[uid]) == 1]
+    whole = [uid for uid, found in studies.items() if found and len(patients[uid]) == 1]
     if not whole:
         raise InputOutput(str(folder), "it has no DICOM study of one patient; give --data another folder")
     uid = max(whole, key=lambda uid: len(studies[uid]))
-    size = sum(path.stat().st_size for path in studies[uid])
+    paths = list(studies[uid].values())
+    size = sum(path.stat().st_size for path in paths)
     said = None
     if source is not None:
         images.mkdir(parents=True)
-        for number, path in enumerate(studies[uid], start=1):
+        for number, path in enumerate(paths, start=1):
             shutil.copyfile(path, images / f"{number:06d}.dcm")
         people = {patient for found in patients.values() for patient in found}
         said = (
-            f"data: {count(len(studies), 'study')} of {count(len(people), 'patient')}, {count(others, 'other file')}; "
-            f"this shows the largest, {count(len(studies[uid]), 'instance')}"
+            f"data: {count(len(patients), 'study')} of {count(len(people), 'patient')}, {count(others, 'other file')}; "
+            f"this shows the largest, {count(len(paths), 'instance')}"
         )
-    return Choice(uid, next(iter(patients[uid])), len(studies[uid]), size, said)
+    return Choice(uid, next(iter(patients[uid])), len(paths), size, said)

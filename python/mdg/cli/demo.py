@@ -113,10 +113,10 @@ async def _scenes(data: Path | None, keep: bool, tell: Callable[[str], None], su
 
 
 async def _interrupt(performance: CancelScope) -> None:
-    """Ctrl-C and a polite kill let the stage be cleared."""
+    """Ctrl-C, a polite kill and a closed terminal let the stage be cleared."""
     import anyio
 
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async for _ in signals:
             performance.cancel()
 

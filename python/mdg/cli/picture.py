@@ -22,15 +22,19 @@ JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 
 
 def middle_of(folder: Path) -> Path:
-    """The file in the middle of the longest series below `folder`, by InstanceNumber."""
+    """The file in the middle of the longest series of images below `folder`, by InstanceNumber. `Unsupported` when
+    there is no image."""
     from pydicom import dcmread
 
+    tags = ["SeriesInstanceUID", "InstanceNumber", "Rows"]
     series: dict[str, list[tuple[int, Path]]] = {}
     for path in sorted(folder.rglob("*.dcm")):
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "InstanceNumber"])
-        series.setdefault(str(header.get("SeriesInstanceUID")), []).append(
-            (int(header.get("InstanceNumber") or 0), path)
-        )
+        header = dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        if header.get("Rows"):
+            place = (int(header.get("InstanceNumber") or 0), path)
+            series.setdefault(str(header.get("SeriesInstanceUID")), []).append(place)
+    if not series:
+        raise Unsupported(folder.name, "the study has no image")
     longest = max((sorted(images) for images in series.values()), key=len)
     return longest[len(longest) // 2][1]
 

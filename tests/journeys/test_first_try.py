@@ -1,0 +1,85 @@
+"""`mdg serve --folder DIR --sandbox` alone: no file written by hand, and the line that it prints works."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mdg.cli.stage import free_port
+from mdg.sandbox.phantom import write_phantom
+
+MDG = [sys.executable, "-m", "mdg.cli"]
+LIMIT = 60  # seconds; far beyond what it takes
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    command = tmp_path / "bin" / "mdg"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {" ".join(MDG)} "$@"\n')
+    command.chmod(0o755)
+    return os.environ | {
+        "PATH": f"{command.parent}:{os.environ['PATH']}",
+        "XDG_DATA_HOME": str(tmp_path / "share"),
+    }
+
+
+@pytest.fixture
+def printed(environment: dict[str, str], tmp_path: Path) -> Iterator[list[str]]:
+    """What the gateway says when it is ready."""
+    write_phantom(tmp_path / "images", slices=2)
+    arguments = ["serve", "--folder", str(tmp_path / "images"), "--sandbox", "--port", str(free_port())]
+    with (tmp_path / "log").open("wb") as log:
+        serving = subprocess.Popen(
+            [*MDG, *arguments], env=environment, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
+        )
+    assert serving.stdout is not None
+    lines: list[str] = []
+    try:
+        while not (lines and "--curl" in lines[-1]):
+            line = serving.stdout.readline()
+            assert line, (lines, (tmp_path / "log").read_text())
+            lines.append(line.strip())
+        yield lines
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        serving.communicate(timeout=LIMIT)
+    assert serving.returncode == 0
+
+
+def test_the_printed_line_finds_the_study_that_was_just_put_there(
+    environment: dict[str, str], printed: list[str]
+) -> None:
+    assert "2 instances of 1 study" in printed[0]
+    asked = subprocess.run(
+        ["sh", "-c", printed[-1]], env=environment, capture_output=True, text=True, timeout=LIMIT, check=True
+    )
+    bundle = json.loads(asked.stdout)
+    assert (bundle["resourceType"], bundle["total"]) == ("Bundle", 1)
+
+
+def test_what_was_asked_is_in_the_audit(environment: dict[str, str], printed: list[str], tmp_path: Path) -> None:
+    gateway = printed[-1].partition("--gateway ")[2].split()[0]
+    ihi = printed[-1].split()[1]
+    found = subprocess.run(
+        [*MDG, "find", "--gateway", gateway, "--json"],
+        env=environment,
+        input=ihi,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    request_id = json.loads(found.stdout)["request_id"]
+    shown = subprocess.run(
+        [*MDG, "audit", "show", request_id], env=environment, capture_output=True, text=True, timeout=LIMIT, check=True
+    )
+    assert "search: success" in shown.stdout
+    assert ihi not in shown.stdout
