@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -126,6 +127,19 @@ async def test_bad_files_are_listed_with_what_to_do_and_the_rest_is_served(
     (images / "notes.txt").unlink()
     report = await source.scan()
     assert (report.read, report.instances, report.problems) == (1, 2, 4)
+
+
+async def test_a_file_that_could_not_be_read_is_tried_again_though_it_looks_the_same(
+    source: FolderSource, store: Store, images: Path, write: Write
+) -> None:
+    status = write(images / "1.dcm").stat()
+    row = {"folder": str(images), "name": "1.dcm", "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    for code, read in (("E_SOURCE", 1), ("E_CHANGED", 1), ("E_DICOM", 0)):
+        problem = row | {"code": code, "message": ""}
+        part = index.Part(CUSTODIAN, source.name)
+        await store.write(partial(index.keep, part=part, found=[], bad=[problem], known=[(str(images), "1.dcm")]))
+        report = await source.scan()
+        assert (report.read, report.problems) == (read, 1 - read)
 
 
 async def test_several_studies_and_patients_share_a_folder(source: FolderSource, images: Path, write: Write) -> None:

@@ -37,6 +37,9 @@ from mdg.store.schema import Document, Number, custodian, metadata, microseconds
 
 MIXED_PATIENTS = "mixed-patients"
 DUPLICATE_INSTANCE = "duplicate-instance"
+PASSING = frozenset({"E_SOURCE", "E_CHANGED", "E_FS_UNAVAILABLE"})
+"""Codes of problems that lie in the moment (no permission, a failing disk, a file that was being written), not in the
+content: such a file is read again although its size and time are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +176,15 @@ class Part:
 
 
 async def known(connection: AsyncConnection, part: Part, folder: str) -> dict[str, tuple[int, int]]:
-    """Name to (size, mtime_ns) of every file of `folder` that was read, served or not."""
-    found: dict[str, tuple[int, int]] = {}
-    for table in (instances, problems):
-        statement = select(table.c.name, table.c.size, table.c.mtime_ns).where(part.of(table), table.c.folder == folder)
-        found |= {row.name: (row.size, row.mtime_ns) for row in await connection.execute(statement)}
+    """Name to (size, mtime_ns) of every file of `folder` that was read, served or not; (-1, -1) for a PASSING problem,
+    which no file matches."""
+    served = select(instances.c.name, instances.c.size, instances.c.mtime_ns)
+    found = {
+        row.name: (row.size, row.mtime_ns)
+        for row in await connection.execute(served.where(part.of(instances), instances.c.folder == folder))
+    }
+    for row in await connection.execute(select(problems).where(part.of(problems), problems.c.folder == folder)):
+        found[row.name] = (-1, -1) if row.code in PASSING else (row.size, row.mtime_ns)
     return found
 
 
