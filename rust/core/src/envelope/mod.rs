@@ -15,6 +15,7 @@ pub mod metadata;
 mod opened;
 pub mod pack;
 pub mod parts;
+mod pass;
 pub mod report;
 pub mod unpack;
 

@@ -12,9 +12,10 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::dialects::{AUDIT, DEFAULT, DICOM, FILES, MANIFEST, METADATA, OTHER, SIGNATURE};
 use super::files::{self, Member};
-use super::hashing::{Hashing, Mark, PIECE, Piece};
+use super::hashing::Hashing;
 use super::manifest::{ASSERTED, Assertion, Encryption, Manifest, Sealed, SigningKey, Terms};
 use super::metadata::{Identifier, Study};
+use super::pass::{Content, Pass, Planned};
 use super::{Open, Progress, audit, documents};
 use crate::archive::tar;
 use crate::archive::zip::{DosTime, Layout};
@@ -23,7 +24,7 @@ use crate::digest::prefixed;
 use crate::error::{Code, Error, Result};
 use crate::seal::keys::{Secret, X25519Key, payload_key};
 use crate::sign::{self, Ed25519Key, TYP_MANIFEST};
-use crate::{ReadAt, WriteAt, base64, limits};
+use crate::{WriteAt, base64, limits};
 
 /// One file to be packed.
 pub struct Given<'a> {
@@ -99,17 +100,6 @@ pub struct Plan<'a> {
     counts: (u64, u64),
     bytes: u64,
     payload: u64,
-}
-
-struct Planned<'a> {
-    name: String,
-    size: u64,
-    content: Content<'a>,
-}
-
-enum Content<'a> {
-    File(Given<'a>),
-    Bytes(Vec<u8>),
 }
 
 /// Name and content of a clear document.
@@ -200,18 +190,7 @@ impl<'a> Plan<'a> {
     fn seal(&self, sink: &mut dyn WriteAt, start: u64, progress: &mut Progress<'_>) -> Result<Finished> {
         let key = payload_key(&self.ephemeral.agree(&self.recipient)?, DEFAULT.kdf_info);
         let ((members, tag, crc), ciphertext) = Hashing::beside(|hashing| {
-            let mut pass = Pass {
-                hashing,
-                piece: hashing.piece()?,
-                used: 0,
-                sealer: Sealer::new(&key, &self.iv),
-                crc: crc32fast::Hasher::new(),
-                sink,
-                start,
-                done: 0,
-                total: self.payload,
-                progress,
-            };
+            let mut pass = Pass::new(hashing, Sealer::new(&key, &self.iv), sink, start, self.payload, progress)?;
             for member in &self.members {
                 pass.member(member)?;
             }
@@ -229,7 +208,8 @@ impl<'a> Plan<'a> {
             pass.bytes(&tar::END)?;
             pass.flush()?;
             members.push(list.hashed(hashing.file()?)?);
-            Ok((members, pass.sealer.finish(), pass.crc.finalize()))
+            let (tag, crc) = pass.finish();
+            Ok((members, tag, crc))
         })?;
         let encryption = Encryption::new(&self.ephemeral.public(), &self.iv, &tag);
         let sealed = Sealed { ciphertext, list: files::list_hash(&members), encryption };
@@ -278,20 +258,6 @@ impl<'a> Plan<'a> {
             expires_at: Some(documents::a_year_later(&self.terms.timestamp)?),
             directory_attestation: None,
         })
-    }
-}
-
-impl Planned<'_> {
-    /// This member with its digest, which must be the recorded one.
-    fn hashed(&self, sha256: [u8; 32]) -> Result<Member> {
-        match &self.content {
-            Content::File(Given { sha256: Some(recorded), part, .. }) if *recorded != sha256 => Err(Error::refused(
-                Code::StoreCorrupt,
-                part,
-                "its bytes are not those that were indexed; index it again",
-            )),
-            _ => Ok(Member { name: self.name.clone(), size: self.size, sha256 }),
-        }
     }
 }
 
@@ -347,80 +313,4 @@ fn distinct(members: &[Planned<'_>]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The moving side of the pipeline while it writes a tar.
-struct Pass<'p, 'q> {
-    hashing: &'p Hashing,
-    piece: Piece,
-    used: usize,
-    sealer: Sealer,
-    crc: crc32fast::Hasher,
-    sink: &'p mut dyn WriteAt,
-    start: u64,
-    done: u64,
-    total: u64,
-    progress: &'p mut Progress<'q>,
-}
-
-impl Pass<'_, '_> {
-    fn member(&mut self, member: &Planned<'_>) -> Result<()> {
-        self.bytes(&tar::header(&member.name, member.size)?)?;
-        match &member.content {
-            Content::File(given) => self.file(&*given.source.open()?, member.size, &given.part)?,
-            Content::Bytes(data) => self.file(data, member.size, &member.name)?,
-        }
-        self.piece.marks.push(Mark::End);
-        self.bytes(&[0; tar::BLOCK][..tar::padding(member.size)])
-    }
-
-    fn file(&mut self, source: &dyn ReadAt, size: u64, part: &str) -> Result<()> {
-        if source.size() != size {
-            return Err(Error::refused(Code::StoreCorrupt, part, "its length changed while it was packed"));
-        }
-        let mut at = 0;
-        while at < size {
-            let room = self.room()?;
-            let take = usize::try_from(size - at).map_or(room, |left| left.min(room));
-            let range = self.used..self.used + take;
-            source.read_at(at, &mut self.piece.plain[range.clone()])?;
-            self.used = range.end;
-            at += take as u64;
-            self.piece.marks.push(Mark::Data(range));
-        }
-        Ok(())
-    }
-
-    fn bytes(&mut self, mut data: &[u8]) -> Result<()> {
-        while !data.is_empty() {
-            let take = self.room()?.min(data.len());
-            let (now, later) = data.split_at(take);
-            self.piece.plain[self.used..self.used + take].copy_from_slice(now);
-            self.used += take;
-            data = later;
-        }
-        Ok(())
-    }
-
-    /// Free bytes of the current piece, at least one.
-    fn room(&mut self) -> Result<usize> {
-        if self.used == PIECE {
-            self.flush()?;
-        }
-        Ok(PIECE - self.used)
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let mut piece = std::mem::replace(&mut self.piece, self.hashing.piece()?);
-        piece.sealed.resize(self.used, 0);
-        self.sealer
-            .update(&piece.plain[..self.used], &mut piece.sealed)
-            .map_err(|_| Error::misuse("one AES-GCM message cannot carry this study"))?;
-        self.crc.update(&piece.sealed);
-        self.sink.write_at(self.start + self.done, &piece.sealed)?;
-        self.done += self.used as u64;
-        self.used = 0;
-        self.hashing.pass(piece)?;
-        self.progress.report(self.done, self.total)
-    }
 }
