@@ -100,10 +100,10 @@ async def _scenes(data: Path | None, keep: bool, tell: Callable[[str], None], su
             if os.environ.get(TAMPER) == "1":
                 raise DemoFailed(f"a byte changed on the wire: {await scenes.change_a_byte()}")
             await scenes.exchange()
-            await scenes.refuse()
+            refused = await scenes.refuse()
             await scenes.compare()
             await scenes.draw(user_data_path("mdg") / "demo" / "middle-slice.png")
-            scenes.tell_refused()
+            tell(refused)
             await scenes.account()
             succeed()
             if keep:

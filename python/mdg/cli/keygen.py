@@ -41,15 +41,18 @@ def keygen(
     x25519, ed25519 = X25519Key.generate(), Ed25519Key.generate()
     card = Card.issue(id=id, name=name, contact=contact, x25519=x25519.public, signer=ed25519)
     files = _files(out, name)
+    public = (x25519.public, ed25519.public, json.dumps(card.to_json(), indent=2, ensure_ascii=False).encode())
+    written: list[Path] = []
     try:
         with advise(f"ls -ld {out}"):
-            x25519.write(str(files[0]))
-            _write_new(files[1], x25519.public)
-            ed25519.write(str(files[2]))
-            _write_new(files[3], ed25519.public)
-            _write_new(files[4], json.dumps(card.to_json(), indent=2).encode() + b"\n")
+            for path, key in ((files[0], x25519), (files[2], ed25519)):
+                key.write(str(path))
+                written.append(path)
+            for path, content in zip((files[1], files[3], files[4]), public, strict=True):
+                _write_new(path, content)
+                written.append(path)
     except BaseException:
-        for path in files:
+        for path in written:
             path.unlink(missing_ok=True)
         raise
     say(

@@ -64,7 +64,6 @@ class Scenes:
     asked: list[str] = field(default_factory=list)
     retrievals: list[str] = field(default_factory=list)
     """X-Request-ID of each request of this process, and of each retrieval of the consumer."""
-    _refused: str = ""
 
     async def begin(self) -> None:
         """The provider has a study and knows whose it is; the consumer has nothing."""
@@ -144,8 +143,9 @@ class Scenes:
         else:
             self.tell(f"picture: {picture}")
 
-    async def refuse(self) -> None:
-        """What must not work does not. It comes before `compare`, because the provider must still have the study."""
+    async def refuse(self) -> str:
+        """What must not work does not; returns the line that says so. It comes before `compare`, because the provider
+        must still have the study."""
         search = f"{self.provider.url}/fhir/ImagingStudy/_search"
         requests = f"{self.provider.url}/api/jmix/requests"
         form = "application/x-www-form-urlencoded"
@@ -162,7 +162,7 @@ class Scenes:
         if (none, another, scope) != (401, 403, 403):
             raise DemoFailed(f"no token {none}, another patient {another}, discovery-only token {scope}")
         code = await self.change_a_byte()
-        self._refused = (
+        return (
             f"refused: no token {none}; another patient {another}; discovery-only token for the payload {scope}; "
             f"a byte changed on the wire: {code}"
         )
@@ -178,10 +178,6 @@ class Scenes:
         if answer.status_code == 201:
             raise DemoFailed("a changed byte was not noticed")
         return _fault(answer)
-
-    def tell_refused(self) -> None:
-        """Its line comes after the picture."""
-        self.tell(self._refused)
 
     async def account(self) -> None:
         """Every request of this demo is in the records of the side that answered it, and of the side that asked."""
