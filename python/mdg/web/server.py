@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 
-import h11
 from hypercorn import protocol
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
@@ -21,11 +22,15 @@ GRACE = 10.0
 
 
 class Http11(H11Protocol):
-    """HTTP/1.1 and nothing else: `Upgrade: h2c` is ignored and `PRI` is a method that nobody knows (security-tests F6,
-    F7). hypercorn switches to HTTP/2 here and has no setting against it."""
+    """HTTP/1.1 and nothing else: every `Upgrade` is ignored and `PRI` is a method that nobody knows (security-tests F6,
+    F7). hypercorn switches to HTTP/2 and WebSocket here and has no setting against it."""
 
-    async def _check_protocol(self, event: h11.Request) -> None:
+    async def _check_protocol(self, event: Any) -> None:
         return
+
+    async def _create_stream(self, request: Any) -> None:
+        headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
+        await super()._create_stream(replace(request, headers=headers))
 
 
 protocol.H11Protocol = Http11  # type: ignore[attr-defined]  # the name hypercorn looks up, not one it offers
