@@ -107,6 +107,19 @@ def test_without_consent_only_treatment_is_implied(purpose: str) -> None:
     assert not judged(replace(SUBJECT, purposes=(purpose,)), purpose=purpose).allowed
 
 
+def test_a_denying_consent_beats_implied_consent() -> None:
+    scope = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]}
+    content = {"resourceType": "Consent", "status": "active", "scope": scope, "patient": {"reference": "Patient/1"}}
+    verdict = judged(consents=(Consent("c1", {**content, "provision": {"type": "deny"}}),))
+    assert refusing(verdict) == {"consent_valid"}
+
+
+def test_a_purpose_without_a_meaning_here_is_refused_whatever_consents_say() -> None:
+    for purpose in ("BTG", "HTEST", "x"):
+        verdict = judged(replace(SUBJECT, purposes=(purpose,)), purpose=purpose)
+        assert "purpose_known" in refusing(verdict)
+
+
 def test_emergency_treatment_is_treatment_and_never_breaks_glass() -> None:
     assert judged(replace(SUBJECT, purposes=("ETREAT",)), purpose="ETREAT").allowed
     assert not judged(replace(SUBJECT, purposes=("ETREAT",)), purpose="BTG").allowed
