@@ -11,7 +11,7 @@ import typer
 from pydantic import BaseModel
 
 from mdg import errors
-from mdg.cli import app
+from mdg.cli import command_line
 from mdg.config import Settings
 from mdg.web.metrics import Metrics
 
@@ -38,7 +38,7 @@ def commands(group: object, path: tuple[str, ...] = ()) -> dict[str, list[str]]:
 def test_each_command_and_option_is_described() -> None:
     text = page("commands.md")
     sections = dict(re.findall(r"^## `mdg ([^`]+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    there = commands(typer.main.get_command(app))
+    there = commands(typer.main.get_command(command_line()))
     assert set(sections) == set(there)
     missing = [
         f"mdg {name} {option}"

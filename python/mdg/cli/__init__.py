@@ -1,8 +1,9 @@
-"""The command `mdg`: one file per verb, one line per verb here.
+"""The command `mdg`: one file per verb, one word per verb here.
 
-To add a command write `cli/<verb>.py` with a function of that name whose docstring is its help, and register it below.
-Verb files import the rooms inside the function, so that `mdg --help` starts at once. A verb returns when it is done,
-raises `mdg.errors.MdgError` when it is not, and `typer.Exit(1)` when it ran and the answer is no.
+To add a command write `cli/<verb>.py` with a function of that name whose docstring is its help (or an `app` with
+functions of its own), and name it below. A run imports the file of its verb only, and verb files import the rooms
+inside the function, so that each starts at once. A verb returns when it is done, raises `mdg.errors.MdgError` when it
+is not, and `typer.Exit(1)` when it ran and the answer is no.
 
 Exit codes: 0 done, 1 the answer is no or an internal fault, 2 usage, 3 refused (content or signature), 4 input/output.
 """
@@ -11,39 +12,51 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import typer
 
-from mdg.cli import audit, config, demo, fetch, find, index, inspect, keygen, pack, sandbox, serve, verify
-from mdg.cli import open as open_envelope
 from mdg.cli.terminal import complain
 from mdg.errors import InputOutput, MdgError, Misuse
 
-app = typer.Typer(
-    name="mdg",
-    help="Medical Data Gateway: find, release, seal and verify medical imaging between organisations.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+VERBS = (
+    "keygen",
+    "pack",
+    "inspect",
+    "verify",
+    "open",
+    "index",
+    "find",
+    "fetch",
+    "serve",
+    "demo",
+    "sandbox",
+    "audit",
+    "config",
 )
-app.command()(keygen.keygen)
-app.command()(pack.pack)
-app.command()(inspect.inspect)
-app.command()(verify.verify)
-app.command("open")(open_envelope.open_)
-app.command()(index.index)
-app.command()(find.find)
-app.command()(fetch.fetch)
-app.command()(serve.serve)
-app.command()(demo.demo)
-app.add_typer(sandbox.app, name="sandbox")
-app.add_typer(audit.app, name="audit")
-app.add_typer(config.app, name="config")
 
 
-@app.callback(invoke_without_command=True)
+def command_line(verbs: Collection[str] = VERBS) -> typer.Typer:
+    """`mdg` with these verbs. Typer reads the parameters of all that it is given before it runs one."""
+    app = typer.Typer(
+        name="mdg",
+        help="Medical Data Gateway: find, release, seal and verify medical imaging between organisations.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for verb in verbs:
+        module = import_module(f"mdg.cli.{verb}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=verb)
+        else:
+            app.command()(getattr(module, verb))
+    return app
+
+
 def _root(context: typer.Context, version: bool = typer.Option(False, "--version", help="print the version")) -> None:
     if version:
         from mdg import __version__
@@ -58,7 +71,9 @@ def _root(context: typer.Context, version: bool = typer.Option(False, "--version
 def run(arguments: Sequence[str]) -> int:
     """One command; returns the exit code. With `--json` a failure is one JSON object on standard output as well."""
     as_json = "--json" in arguments
+    verb = arguments[:1]
     try:
+        app = command_line(verb) if verb and verb[0] in VERBS else command_line()
         return int(app(args=list(arguments), prog_name="mdg", standalone_mode=False) or 0)
     except MdgError as error:
         return complain(error, as_json)

@@ -11,7 +11,7 @@ from mdg.cli.report import lines
 from mdg.cli.terminal import Json, advise, progress, say
 
 
-def open_(
+def open(  # noqa: A001 -- a verb's function has the verb's name
     path: Annotated[Path, typer.Argument(metavar="ENVELOPE", help="A ZIP file or a folder.")],
     *,
     key: Annotated[Path, typer.Option(help="Your NAME.x25519.key.")],
