@@ -175,7 +175,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
     identities = Identities(store, custodian)
     issuer, zone = settings.default_issuer, settings.time_zone
     folder = FolderSource(store, custodian, settings.folders, default_issuer=issuer, time_zone=zone)
-    received = ReceivedSource(store, custodian, settings.data / "received", default_issuer=issuer, time_zone=zone)
+    received = ReceivedSource(store, custodian, settings.data / "received", time_zone=zone)
     await received.sweep()
     holdings = Holdings([folder, received], identities)
     replay = Replay(store, custodian)

@@ -88,7 +88,7 @@ def source(store: Store, images: Path) -> FolderSource:
 
 @pytest.fixture
 def received(store: Store, tmp_path: Path) -> ReceivedSource:
-    return ReceivedSource(store, CUSTODIAN, tmp_path / "data" / "received", default_issuer="RMH", time_zone=ZONE)
+    return ReceivedSource(store, CUSTODIAN, tmp_path / "data" / "received", time_zone=ZONE)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 Arrive = Callable[..., Awaitable[tuple[Path, envelope.Report]]]
 CUSTODIAN = HpiO("8003621566684455")
 IHI = Ihi("8003608833357361")
+OTHER = Ihi("8003608166690503")
 
 
 async def test_an_arrived_study_is_kept_and_found_by_the_ihi_of_its_envelope(
@@ -31,7 +32,7 @@ async def test_an_arrived_study_is_kept_and_found_by_the_ihi_of_its_envelope(
     key = await received.add(folder, report)
     assert key == StudyKey(CUSTODIAN, "1.2.3", 1)
     assert not folder.exists()
-    assert list(await identities.local_ids(IHI)) == [LocalId("P1", "RMH")]
+    assert list(await identities.local_ids(IHI)) == [LocalId("P1", f"{CUSTODIAN.uri}#RMH")]
     (study,) = await received.find(await identities.local_ids(IHI))
     assert study.key == key
     files = await received.instances(key)
@@ -60,6 +61,37 @@ async def test_an_envelope_that_names_another_person_than_its_files_is_quarantin
     key = await received.add(*await arrive(said="8003608166690503", ihi=IHI))
     assert await identities.quarantined(key.uid)
     assert await identities.local_ids(IHI) == []
+
+
+@pytest.mark.parametrize("issuer", ["", "RMH"], ids=["no issuer", "our issuer"])
+async def test_a_number_of_the_sender_is_never_a_number_of_ours(
+    received: ReceivedSource, identities: Identities, arrive: Arrive, issuer: str
+) -> None:
+    await received.add(*await arrive(IssuerOfPatientID=issuer))
+    assert await identities.ihi_of(LocalId("P1", "RMH")) is None
+    assert await received.patient(LocalId("P1", "RMH")) is None
+    (theirs,) = await identities.local_ids(IHI)
+    assert theirs == LocalId("P1", CUSTODIAN.uri + (f"#{issuer}" if issuer else ""))
+
+
+async def test_only_what_was_asked_for_is_kept(received: ReceivedSource, arrive: Arrive) -> None:
+    for uid, ihi in (("1.2.4", IHI), ("1.2.3", OTHER)):
+        folder, report = await arrive()
+        with pytest.raises(Refused, match="E_DICOM_IDENTITY"):
+            await received.add(folder, report, uid=uid, ihi=ihi)
+        assert not folder.exists()
+    assert await received.study("1.2.3") is None
+    assert (await received.add(*await arrive(), uid="1.2.3", ihi=IHI)).version == 1
+
+
+async def test_a_study_of_one_person_is_not_replaced_by_another_persons(
+    received: ReceivedSource, identities: Identities, arrive: Arrive
+) -> None:
+    key = await received.add(*await arrive())
+    with pytest.raises(Refused, match="E_DICOM_IDENTITY"):
+        await received.add(*await arrive(instances=3, said=OTHER))
+    assert len(await received.instances(key)) == 2
+    assert await identities.local_ids(OTHER) == []
 
 
 async def test_a_study_that_is_not_whole_leaves_nothing(

@@ -83,7 +83,7 @@ class Reception:
             opened = await gateway.fetch(
                 study, ihi, await self._new_folder(), provider=card, request_id=request_id, purpose=purpose
             )
-            return await self._keep(opened, found, ihi, request_id)
+            return await self._keep(opened, found, study.uid, ihi, request_id)
         except MdgError as error:
             await self._audit.record(
                 Event(Kind.IMPORT, Outcome.FAILURE, request_id, patient=ihi, study_uid=uid, reason=_reason(error))
@@ -106,9 +106,9 @@ class Reception:
         await to_thread.run_sync(lambda: self._folder.mkdir(mode=0o700, parents=True, exist_ok=True))
         return self._folder / secrets.token_hex(16)
 
-    async def _keep(self, opened: Opened, found: Found, ihi: Ihi, request_id: str) -> Received:
+    async def _keep(self, opened: Opened, found: Found, uid: str, ihi: Ihi, request_id: str) -> Received:
         """Takes a verified study among the received ones; it can be found from here on."""
-        key = await self._received.add(opened.folder, opened.report)
+        key = await self._received.add(opened.folder, opened.report, uid=uid, ihi=ihi)
         await self._audit.record(
             Event(
                 Kind.IMPORT,

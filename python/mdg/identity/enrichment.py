@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import Column, Index, Table, Text, and_, delete, insert
+from sqlalchemy import Column, Index, Table, Text, and_, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.model.identity import HpiO, Ihi, LocalId
@@ -60,6 +60,14 @@ async def replace_study(
 ) -> None:
     """All rows that the study with the UID `study` of the image source `origin` brought become `claims`."""
     await _replace(connection, custodian, origin, study, claims)
+
+
+async def claimed(connection: AsyncConnection, custodian: HpiO, origin: str, study: str) -> frozenset[Ihi]:
+    """Every IHI that the study with the UID `study` of the image source `origin` names."""
+    wanted = select(identities.c.ihi).where(
+        identities.c.custodian == custodian, identities.c.origin == origin, identities.c.study == study
+    )
+    return frozenset(Ihi(value) for value in (await connection.execute(wanted)).scalars())
 
 
 async def _replace(

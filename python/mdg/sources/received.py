@@ -21,9 +21,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.envelope import Report
 from mdg.errors import InputOutput, Refused
+from mdg.identity.enrichment import claimed
 from mdg.model.identity import IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, HpiO, Ihi
 from mdg.model.imaging import StudyKey
 from mdg.sources import listing, reading
+from mdg.sources.facts import Facts
 from mdg.sources.indexed import IndexedSource
 from mdg.sources.settle import Terms, settle
 from mdg.store import Store, index
@@ -37,28 +39,34 @@ class ReceivedSource(IndexedSource):
 
     name = "received"
 
-    def __init__(self, store: Store, custodian: HpiO, root: Path, *, default_issuer: str, time_zone: ZoneInfo) -> None:
+    def __init__(self, store: Store, custodian: HpiO, root: Path, *, time_zone: ZoneInfo) -> None:
         super().__init__(store, custodian)
         self._root = root.resolve()
-        self._terms = Terms(default_issuer, time_zone)
+        self._time_zone = time_zone
 
-    async def add(self, folder: Path, report: Report) -> StudyKey:
+    async def add(self, folder: Path, report: Report, *, uid: str | None = None, ihi: Ihi | None = None) -> StudyKey:
         """Takes over the opened and verified envelope at `folder`, which must lie on the same file system; the key of
-        the version that it makes. An earlier arrival of the same study is replaced.
+        the version that it makes. An earlier arrival of the same study is replaced. `uid` and `ihi` are the study and
+        the person that were asked for: a sender who may be believed about one may not bring another.
 
-        `Refused`: its files are not one whole study. `InputOutput`, `Unavailable`: it cannot be kept. After an error
-        nothing of it is left, in the index or on the disk.
+        `Refused`: its files are not one whole study, are not what was asked for, or are another person's than the
+        study of that UID which is here. `InputOutput`, `Unavailable`: it cannot be kept. After an error nothing of it
+        is left, in the index or on the disk.
         """
         place: Path | None = None
         try:
             rows = await to_thread.run_sync(_read, folder, report)
             ihis = await to_thread.run_sync(_ihis, folder)
-            uid = rows[0]["study"]
+            if uid not in (None, report.study_uid) or (ihi is not None and ihis != {ihi}):
+                raise Refused("E_DICOM_IDENTITY", "metadata.json", "it is not the study and the person asked for")
+            uid = str(rows[0]["study"])
             place = self._root / uid / secrets.token_hex(8)
             await to_thread.run_sync(_move, folder, place)
             for row in rows:
                 row["folder"] = str(place / Path(row["folder"]).relative_to(folder))
-            key = await self._store.write(partial(self._replace, uid=uid, rows=rows, ihis=ihis))
+                row["facts"] = _scoped(row["facts"], report.sender.id)
+            terms = Terms(report.sender.id, self._time_zone)
+            key = await self._store.write(partial(self._replace, uid=uid, rows=rows, ihis=ihis, terms=terms))
         except BaseException:
             with CancelScope(shield=True):
                 await to_thread.run_sync(_remove, [folder] if place is None else [folder, place])
@@ -74,10 +82,13 @@ class ReceivedSource(IndexedSource):
             await to_thread.run_sync(_remove_unknown, study, kept)
 
     async def _replace(
-        self, connection: AsyncConnection, uid: str, rows: reading.Rows, ihis: frozenset[Ihi]
+        self, connection: AsyncConnection, uid: str, rows: reading.Rows, ihis: frozenset[Ihi], terms: Terms
     ) -> StudyKey:
+        before = await claimed(connection, self._part.custodian, self.name, uid)
         await index.replace_study(connection, self._part, uid, rows)
-        changed = await settle(connection, self._part, uid, self._terms, ihis)
+        changed = await settle(connection, self._part, uid, terms, ihis)
+        if before and before != await claimed(connection, self._part.custodian, self.name, uid):
+            raise Refused("E_DICOM_IDENTITY", "metadata.json", "a study of this UID is here, of another person")
         return changed or await index.current(connection, self._part, uid)
 
 
@@ -96,6 +107,13 @@ def _read(folder: Path, report: Report) -> reading.Rows:
         if row["study"] != report.study_uid:
             raise Refused("E_DICOM_IDENTITY", f"dicom/{row['name']}", "it is not of the study that the envelope names")
     return rows
+
+
+def _scoped(facts: Facts, sender: str) -> Facts:
+    """Facts whose PatientID counts with this sender only. An issuer is what a file says of itself: taken as it stands,
+    a stranger's number 0001 would be our number 0001, and its IHI ours too."""
+    issuer = facts.get("IssuerOfPatientID")
+    return facts if issuer is None else {**facts, "IssuerOfPatientID": f"{sender}#{issuer}"}
 
 
 def _ihis(folder: Path) -> frozenset[Ihi]:
