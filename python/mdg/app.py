@@ -244,7 +244,10 @@ def _application(rooms: Rooms, routes: Sequence[BaseRoute], hosts: frozenset[str
     """Routes behind the edge. Errors pass through to the edge, which gives all of them one shape."""
     doors: dict[object, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
     edge = Middleware(Edge, audit=rooms.audit, hosts=hosts, doors=doors, metrics=rooms.metrics)
-    return Starlette(routes=routes, middleware=[edge], exception_handlers={HTTPException: _pass_on})
+    app = Starlette(routes=routes, middleware=[edge], exception_handlers={HTTPException: _pass_on})
+    # Else a stranger's path with a slash more is answered by its echo in `Location`, query included and unrecorded.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _pass_on(request: Request, error: Exception) -> Response:
@@ -269,7 +272,7 @@ async def _ready(rooms: Rooms) -> bool:
     if rooms.stopping.is_set():
         return False
     try:
-        await rooms.audit.count()
+        await rooms.audit.newest()  # strangers may ask, so it costs the same however many records there are
     except MdgError:
         return False
     return True

@@ -7,6 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.requests import ClientDisconnect
+
+from mdg.audit import Audit
+from mdg.web.edge import as_problem
 
 pytestmark = pytest.mark.anyio
 
@@ -147,3 +151,39 @@ async def test_a_retrieval_that_makes_no_sense_asks_nobody(start: Start, body: s
         )
         assert answer.status_code == status_, answer.text
         assert "8003608833357361" not in answer.text
+
+
+async def test_a_method_that_nobody_knows_makes_no_new_series(start: Start) -> None:
+    """A stranger may invent any number of methods; metrics and records keep one word for all of them."""
+    async with start() as gateway:
+        for method in (b"AAAA", b"AAAB", b"AAAC"):
+            answer = await raw(gateway, method + b" /livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n")
+            assert status(answer) == 405
+        text = gateway.rooms.metrics.text().decode()
+        assert 'method="other",status="405"} 3.0' in text
+        assert "AAA" not in text
+
+
+@pytest.mark.parametrize("path", ["/fhir/ImagingStudy/", "/sandbox/jwks/", "/sandbox"])
+async def test_a_slash_more_is_no_address_and_no_echo(start: Start, path: str) -> None:
+    async with start() as gateway:
+        answer = await gateway.consumer.http.get(f"{gateway.url}{path}?patient.identifier=canary")
+        assert answer.status_code == 404
+        assert "location" not in answer.headers
+        assert "canary" not in answer.text
+
+
+async def test_readiness_counts_no_records(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may ask, so it must not cost more the longer the gateway runs."""
+
+    async def count(_: Audit) -> int:
+        raise AssertionError("all records were counted")
+
+    async with start() as gateway:
+        monkeypatch.setattr(Audit, "count", count)
+        assert (await gateway.consumer.http.get(f"{gateway.url}/readyz")).text == "ok"
+
+
+def test_a_caller_who_leaves_in_the_middle_of_a_body_is_no_fault_of_ours() -> None:
+    problem = as_problem(ClientDisconnect())
+    assert (problem.status, problem.reason) == (400, "disconnected")

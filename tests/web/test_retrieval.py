@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ import pytest
 
 from mdg import _core, envelope
 from mdg.errors import Refused
+from mdg.exchange import workshop
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
 from mdg.sandbox.phantom import write_phantom
@@ -357,8 +359,6 @@ async def test_a_file_that_changed_since_it_was_indexed_is_not_packed(
         changed = bytearray(victim.read_bytes())
         changed[-1] ^= 1
         victim.write_bytes(changed)
-        import os
-
         os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         answer = await post(gateway.consumer, signed(gateway.consumer, study["id"], _core.X25519Key.generate()))
         assert answer.status_code == 409, answer.text
@@ -375,6 +375,31 @@ async def test_lapsed_envelopes_and_leftovers_are_erased(start: Start) -> None:
         assert len(list(spool.iterdir())) == 2
         await envelopes.sweep(datetime.now(UTC) + timedelta(hours=26))
         assert list(spool.iterdir()) == []
+
+
+async def test_a_spool_that_changes_or_fails_under_the_sweep_stops_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is renamed between the look and the question how old it is; another is none of the gateway's."""
+
+    def renamed(_: Path) -> os.stat_result:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(workshop, "SWEEP", 0.01)
+    async with start() as gateway:
+        spool = gateway.rooms.settings.data / "spool"
+        spool.mkdir(mode=0o700, exist_ok=True)
+        later = datetime.now(UTC) + timedelta(hours=26)
+        (spool / "left.making").write_bytes(b"half")
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "lstat", renamed)
+            assert await gateway.rooms.envelopes.sweep(later) == 0
+        assert await gateway.rooms.envelopes.sweep(later) == 1
+        (spool / "folder").mkdir()
+        os.utime(spool / "folder", (0, 0))
+        await anyio.sleep(0.1)
+        _, _, grant = await granted(gateway)
+        assert (await get(gateway, grant["path"])).status_code == 200
 
 
 async def test_a_consumer_gateway_fetches_verifies_and_then_holds_the_study(start: Start) -> None:

@@ -7,7 +7,6 @@ row.
 
 from __future__ import annotations
 
-import os
 import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -199,7 +198,7 @@ class Envelopes:
 
     async def sweep(self, now: datetime, *, starting: bool = False) -> int:
         """Erases what has lapsed, and what a crash left in the spool: at the start every file without a row, later only
-        those that no job can be making any more. The number of files erased."""
+        those that no job can be making any more. The number of files erased. `InputOutput` for one that cannot be."""
 
         async def lapse(connection: AsyncConnection) -> None:
             await connection.execute(
@@ -268,10 +267,15 @@ def _remove(paths: Sequence[Path]) -> None:
 
 def _erase_others(folder: Path, live: set[str], older: float) -> int:
     erased = 0
-    for entry in os.scandir(folder) if folder.is_dir() else ():
-        if entry.name not in live and entry.stat().st_mtime < older:
-            os.unlink(entry.path)  # noqa: PTH108 -- entries of scandir, possibly thousands
-            erased += 1
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            if path.name not in live and path.lstat().st_mtime < older:
+                path.unlink()
+                erased += 1
+        except FileNotFoundError:
+            continue  # it was finished, and so renamed, or given up since the folder was read
+        except OSError as error:
+            raise InputOutput(str(path), f"{error.strerror}; the spool holds only files of the gateway") from error
     return erased
 
 

@@ -7,14 +7,15 @@ the same work. What is in the making belongs to this process: after a restart it
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
 import anyio
+import structlog
 from anyio.abc import TaskGroup
 
-from mdg.errors import Conflict, Problem, Refused, Throttled, Unavailable, Unprocessable, Unsupported
+from mdg.errors import Conflict, MdgError, Problem, Refused, Throttled, Unavailable, Unprocessable, Unsupported
 from mdg.exchange.envelopes import Envelope, Envelopes
 from mdg.exchange.judge import Clock
 
@@ -28,6 +29,8 @@ KEPT = 300.0
 """Seconds that finished work waits for the caller who was told to come back: as long as a request lives."""
 SWEEP = 60.0
 """Seconds between two looks for spools that have lapsed."""
+
+log = structlog.get_logger("mdg.workshop")
 
 
 @dataclass(slots=True)
@@ -101,8 +104,10 @@ class Workshop:
         """Erases lapsed spools, and forgets finished work that nobody came back for."""
         while True:
             await anyio.sleep(SWEEP)
-            with suppress(Unavailable):  # a store that is down now is swept when it is back
+            try:
                 await self._envelopes.sweep(self._clock())
+            except MdgError as error:  # tried again at the next look; a spool that only grows needs an operator
+                log.error("spool not swept", why=str(error))
             forgotten = [key for key, job in self._jobs.items() if job.since + KEPT < anyio.current_time()]
             for key in forgotten:
                 del self._jobs[key]

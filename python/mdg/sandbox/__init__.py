@@ -42,6 +42,7 @@ def create_app(url: str, *, clock: Callable[[], datetime] = lambda: datetime.now
         middleware=[Middleware(_Marked)],
         exception_handlers={HTTPException: _refuse, 404: _refuse, 405: _refuse},
     )
+    app.router.redirect_slashes = False
     app.state.cards = cards
     return app
 

@@ -248,6 +248,7 @@ async def _engine(path: Path, mode: str) -> AsyncIterator[AsyncEngine]:
     engine = create_async_engine(
         f"sqlite+aiosqlite:///file:{quote(str(path))}?mode={mode}&uri=true",
         poolclass=pool,
+        hide_parameters=True,  # they name people, and an error may end in a log
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         **options,

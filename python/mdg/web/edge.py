@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import structlog
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mdg.audit import Audit
@@ -94,7 +95,7 @@ class Edge:
                     requester=scope["state"].get("requester"),
                     reason=problem.reason,
                     details=(
-                        ("method", scope["method"]),
+                        ("method", _method(scope)),
                         ("door", self._template(scope)),
                         ("status", str(problem.status)),
                     ),
@@ -112,12 +113,12 @@ class Edge:
 
     def _note(self, scope: Scope, sent: _Sent, reason: str, seconds: float) -> None:
         door, status = self._template(scope), sent.status or 0
-        self._metrics.request(door, scope["method"], status, seconds, sent.bytes)
+        self._metrics.request(door, _method(scope), status, seconds, sent.bytes)
         who = scope["state"].get("requester")
         log.info(
             "request",
             request_id=scope["state"]["request_id"],
-            method=scope["method"] if scope["method"] in METHODS else "other",
+            method=_method(scope),
             door=door,
             status=status,
             bytes=sent.bytes,
@@ -160,12 +161,17 @@ def as_problem(error: Exception) -> Problem:
             return MethodNotAllowed("this address does not take that method", headers=error.headers)
         case HTTPException(status_code=413):
             return TooLarge("the body is too large")
-        case MdgError():
-            return Problem(
-                "the request could not be answered", reason=str(getattr(error, "code", type(error).__name__))
-            )
+        case ClientDisconnect():
+            return Invalid("the body did not arrive whole", reason="disconnected")
         case _:
-            return Problem("the request could not be answered", reason=f"fault-{type(error).__name__}")
+            name = type(error).__name__
+            reason = str(getattr(error, "code", name)) if isinstance(error, MdgError) else f"fault-{name}"
+            return Problem("the request could not be answered", reason=reason)
+
+
+def _method(scope: Scope) -> str:
+    """The method for log, metrics and record: strangers may invent any number of them."""
+    return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def _request_id(scope: Scope) -> str:

@@ -21,8 +21,8 @@ class Metrics:
         self.streams = Gauge("mdg_streams", "Envelopes that are being sent now.", registry=self._registry)
 
     def request(self, door: str, method: str, status: int, seconds: float, sent: int) -> None:
-        """One answered request; `sent` in bytes of its body."""
-        self._requests.labels(door, method if method.isalpha() and len(method) <= 7 else "other", status).inc()
+        """One answered request; `sent` in bytes of its body. `door` and `method` are of a few known ones."""
+        self._requests.labels(door, method, status).inc()
         self._seconds.labels(door).observe(seconds)
         self._sent.labels(door).inc(sent)
 
