@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,21 @@ def test_the_answer_to_another_request_is_refused(parties: Parties, envelope: Pa
     assert code_of(parties, envelope, request_digest=bytes(32)) == "E_REQ"
 
 
+def test_a_byte_changed_in_transit_is_told_by_the_signed_hash(parties: Parties, envelope: Path) -> None:
+    with zipfile.ZipFile(envelope) as archive:
+        info = archive.getinfo("payload.encrypted")
+    content = info.header_offset + 30 + len(info.filename)
+    whole = bytearray(envelope.read_bytes())
+    for at in (0, info.file_size // 2, info.file_size - 1):
+        whole[content + at] ^= 1
+        envelope.write_bytes(whole)
+        whole[content + at] ^= 1
+        assert code_of(parties, envelope) == "E_PAYLOAD_HASH"
+        for key in (None, _core.X25519Key.generate()):
+            with pytest.raises(Refused, match="E_PAYLOAD_HASH"):
+                parties.verify(envelope, key=key)
+
+
 def test_an_unsigned_envelope_is_a_downgrade(parties: Parties, study: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     parties.pack(study, folder, as_directory=True)
@@ -72,6 +88,7 @@ def test_a_signature_over_another_manifest_is_a_mismatch(parties: Parties, study
         ({"timestamp": "yesterday"}, "E_SCHEMA"),
         ({"receiver": []}, "E_SCHEMA"),
         ({"note": "an unknown member"}, "E_SCHEMA"),
+        ({"sender": [SENDER["id"], SENDER["name"], SENDER["contact"]]}, "E_SCHEMA"),
         ({"security": {}}, "E_SCHEMA"),
         ({"extensions": {"ief_seg": {"v": 1}}}, "E_PROFILE_VERSION"),
     ],

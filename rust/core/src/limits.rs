@@ -44,6 +44,10 @@ pub const ZIP_ENTRIES: u64 = 100_004;
 /// Members of one payload tar; as many as a ZIP may have entries.
 pub const TAR_MEMBERS: u64 = 100_004;
 
+/// Folders that the names of one payload tar imply. A name of 255 bytes can imply 127 of them, and each costs memory here
+/// and an inode where it is opened; honest trees have at most about one for each file.
+pub const TAR_FOLDERS: u64 = TAR_MEMBERS;
+
 /// Longest name of an archive entry or payload file: writers of JMIX 1.0 choose it, and common file systems end there.
 pub const NAME: usize = 255;
 

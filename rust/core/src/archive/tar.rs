@@ -109,6 +109,7 @@ pub struct Reader {
     state: State,
     names: HashMap<String, Place>,
     members: u64,
+    folders: u64,
 }
 
 /// What a name, ignoring case, has been used for.
@@ -130,7 +131,7 @@ impl Reader {
     /// For an archive of `length` bytes.
     #[must_use]
     pub fn new(length: u64) -> Self {
-        Self { length, at: 0, block: Vec::new(), state: State::Header, names: HashMap::new(), members: 0 }
+        Self { length, at: 0, block: Vec::new(), state: State::Header, names: HashMap::new(), members: 0, folders: 0 }
     }
 
     /// Takes the next bytes of the archive, in pieces of any size. Refusals: `E_TAR_TYPE`, `E_TAR_NAME`, `E_TAR_SIZE`,
@@ -253,8 +254,13 @@ impl Reader {
         }
         let folded = name.to_lowercase();
         for (at, _) in folded.match_indices('/') {
-            if self.names.insert(folded[..at].to_owned(), Place::Folder) == Some(Place::File) {
-                return Err(refused(Code::TarName, 0, "a file stands where a folder must be"));
+            match self.names.insert(folded[..at].to_owned(), Place::Folder) {
+                Some(Place::File) => return Err(refused(Code::TarName, 0, "a file stands where a folder must be")),
+                Some(Place::Folder) => {}
+                None => self.folders += 1,
+            }
+            if self.folders > limits::TAR_FOLDERS {
+                return Err(refused(Code::Limit, 0, "too many folders"));
             }
         }
         if self.names.insert(folded, Place::File).is_some() {

@@ -5,7 +5,9 @@
 //! written as null. Messages name the place and never repeat the content.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde_json::Value;
 
 use crate::archive::zip::{DosTime, days_of_month};
 use crate::error::{Code, Error, Result};
@@ -23,15 +25,66 @@ pub enum Place {
 
 /// Parses `data` under the JSON rules of seg/1 3.1 and then as `T`.
 pub fn parse<T: DeserializeOwned>(part: &str, data: &[u8], place: Place) -> Result<T> {
-    let schema = match place {
-        Place::Outside => json::parse(part, data).map(|_| Code::Schema)?,
-        Place::Inside => json::parse_index(part, data).map(|_| Code::IndexSchema)?,
+    let (schema, value) = match place {
+        Place::Outside => (Code::Schema, json::parse(part, data)?),
+        Place::Inside => (Code::IndexSchema, json::parse_index(part, data)?),
     };
-    // The first parse enforced the rules; the second one maps, and its position is the one that helps.
-    serde_json::from_slice(data).map_err(|error| {
-        let why = format!("not as the JMIX 1.0 schema has it, line {}, column {}", error.line(), error.column());
-        Error::refused(schema, part, why)
+    T::deserialize(Strict(&value)).map_err(|_| {
+        let why = match serde_json::from_slice::<T>(data) {
+            Err(error) => format!("line {}, column {}", error.line(), error.column()),
+            Ok(_) => "an array stands where an object must".to_owned(),
+        };
+        Error::refused(schema, part, format!("not as the JMIX 1.0 schema has it, {why}"))
     })
+}
+
+/// A value of which a struct takes an object only. serde_json fills structs from arrays too, member by member in the order
+/// of our declarations, and no other reader would see that document.
+#[derive(Clone, Copy)]
+struct Strict<'de>(&'de Value);
+
+impl<'de> Deserializer<'de> for Strict<'de> {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
+        match self.0 {
+            Value::Array(items) => SeqDeserializer::new(items.iter().map(Strict)).deserialize_any(visitor),
+            Value::Object(members) => {
+                let members = members.iter().map(|(key, value)| (key.as_str(), Strict(value)));
+                MapDeserializer::new(members).deserialize_any(visitor)
+            }
+            plain => plain.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Self::Error> {
+        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> std::result::Result<V::Value, Self::Error> {
+        match self.0 {
+            Value::Array(_) => Err(serde::de::Error::custom("an array stands where an object must")),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct
+        seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl<'de> IntoDeserializer<'de, serde_json::Error> for Strict<'de> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
 }
 
 /// The bytes of a document: UTF-8, two spaces, no line feed at the end, no nulls.
@@ -95,7 +148,28 @@ pub fn a_year_later(timestamp: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_date, is_date_time, is_uuid};
+    use super::{Place, is_date, is_date_time, is_uuid, parse};
+    use crate::envelope::files::File;
+    use crate::envelope::manifest::Entity;
+
+    #[test]
+    fn an_object_is_never_read_from_an_array() {
+        assert!(
+            parse::<Entity>("x", br#"{"id":"a","name":"b","contact":{"system":"c","value":"d"}}"#, Place::Outside)
+                .is_ok()
+        );
+        let sized = br#"[{"file":"a","hash":null,"size_bytes":1}]"#;
+        assert_eq!(parse::<Vec<File>>("x", sized, Place::Inside).map(|lines| lines[0].size_bytes), Ok(Some(1)));
+        for text in
+            [r#"["a","b","c",null]"#, r#"{"id":"a","contact":["c","d"]}"#, r#"{"id":"a","assertion":["k",null]}"#]
+        {
+            assert!(parse::<Entity>("x", text.as_bytes(), Place::Outside).is_err(), "{text}");
+        }
+        let error = parse::<Vec<File>>("x", br#"[["a","b",1]]"#, Place::Inside).expect_err("an array").to_string();
+        assert!(error.starts_with("E_INDEX_SCHEMA") && error.contains("an array"), "{error}");
+        let error = parse::<Entity>("x", b"{\"id\":\"a\",\n\"x\":1}", Place::Outside).expect_err("unknown").to_string();
+        assert!(error.contains("line 2"), "{error}");
+    }
 
     #[test]
     fn identifiers_and_times_are_what_their_formats_say() {

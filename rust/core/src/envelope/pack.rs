@@ -14,7 +14,7 @@ use super::dialects::{AUDIT, DEFAULT, DICOM, FILES, MANIFEST, METADATA, OTHER, S
 use super::files::{self, Member};
 use super::hashing::Hashing;
 use super::manifest::{ASSERTED, Assertion, Encryption, Manifest, Sealed, SigningKey, Terms};
-use super::metadata::{Identifier, Study};
+use super::metadata::{Identifier, Metadata, Study};
 use super::pass::{Content, Pass, Planned};
 use super::{Open, Progress, audit, documents};
 use crate::archive::tar;
@@ -130,12 +130,14 @@ impl<'a> Plan<'a> {
             let size = given.source.open()?.size();
             members.push(Planned { name: format!("{OTHER}{name}"), size, content: Content::File(given) });
         }
-        let bytes = members.iter().map(|member| member.size).sum();
         let terms = &order.terms;
         let metadata = study.metadata(&terms.id, &terms.timestamp, &order.patient_id, order.identifiers)?.write()?;
+        // Headers may hold texts that no reader takes; better no envelope than one that nobody can open.
+        Metadata::read(&metadata, &terms.id)?;
         members.push(Planned { name: METADATA.into(), size: metadata.len() as u64, content: Content::Bytes(metadata) });
         members.sort_by(|a, b| a.name.cmp(&b.name));
         distinct(&members)?;
+        let bytes = members.iter().filter(|m| m.name != METADATA).map(|member| member.size).sum();
 
         let blank = |m: &Planned<'_>| Member { name: m.name.clone(), size: m.size, sha256: [0; 32] };
         let list = files::write(&members.iter().map(blank).collect::<Vec<_>>())?.len();
@@ -272,9 +274,11 @@ fn instances<'a>(given: Vec<Given<'a>>, study: &mut Study) -> Result<Vec<Planned
         let headers = std::thread::scope(|scope| {
             let share = batch.len().div_ceil(threads);
             let work = |share: &'_ [Given<'a>]| share.iter().map(header).collect::<Vec<_>>();
-            let running: Vec<_> = batch.chunks(share).map(|share| scope.spawn(move || work(share))).collect();
-            running.into_iter().map(|thread| thread.join().unwrap_or_default()).collect::<Vec<_>>()
-        });
+            let begin = |share| std::thread::Builder::new().spawn_scoped(scope, move || work(share));
+            let running = batch.chunks(share).map(begin).collect::<std::io::Result<Vec<_>>>();
+            let running = running.map_err(|error| Error::source("header thread", error.to_string()))?;
+            Ok(running.into_iter().map(|thread| thread.join().unwrap_or_default()).collect::<Vec<_>>())
+        })?;
         for (given, header) in batch.iter().zip(headers.into_iter().flatten()) {
             let (header, size) = header?;
             study.add(&header, &given.part)?;
@@ -302,12 +306,12 @@ fn header(given: &Given<'_>) -> Result<(dicom::Header, u64)> {
 fn distinct(members: &[Planned<'_>]) -> Result<()> {
     let mut names = std::collections::HashSet::new();
     for member in members {
-        tar::header(&member.name, member.size)?;
+        let part = match &member.content {
+            Content::File(given) => given.part.as_str(),
+            Content::Bytes(_) => METADATA,
+        };
+        tar::header(&member.name, member.size).map_err(|error| Error::misuse(format!("{part}: {error}")))?;
         if !names.insert(member.name.to_lowercase()) {
-            let part = match &member.content {
-                Content::File(given) => given.part.as_str(),
-                Content::Bytes(_) => METADATA,
-            };
             let why = "another file of the envelope has the same SOPInstanceUID or name";
             return Err(Error::refused(Code::DicomIdentity, part, why));
         }

@@ -198,6 +198,68 @@ fn one_envelope_holds_one_study_of_one_patient() {
     assert!(matches!(Plan::new(order(&signer, vec![instance("1.2", "P9", 1, 0)])), Err(Error::Misuse { .. })));
 }
 
+/// A file that says any length.
+struct Claimed(u64);
+
+impl Open for Claimed {
+    fn open(&self) -> Result<Box<dyn ReadAt + '_>> {
+        Ok(Box::new(Claimed(self.0)))
+    }
+}
+
+impl ReadAt for Claimed {
+    fn size(&self) -> u64 {
+        self.0
+    }
+
+    fn read_at(&self, _: u64, into: &mut [u8]) -> Result<()> {
+        into.fill(0);
+        Ok(())
+    }
+}
+
+#[test]
+fn files_of_8_gib_and_more_are_refused_by_name_whatever_they_add_up_to() {
+    let signer = Ed25519Key::from_seed(&SIGNER);
+    for size in [1 << 33, u64::MAX / 2] {
+        let mut order = order(&signer, vec![instance("1.2", "P1", 1, 0)]);
+        for number in 0..3 {
+            let given = Given { part: format!("large {number}"), source: Box::new(Claimed(size)), sha256: None };
+            order.files.push((format!("{number}"), given));
+        }
+        let error = Plan::new(order).err().expect("too large");
+        assert_eq!(error, Error::misuse("large 0: a payload file must be shorter than 8 GiB"));
+    }
+    let mut order = order(&signer, vec![instance("1.2", "P1", 1, 0)]);
+    for number in 0..8 {
+        let given = Given { part: "large".into(), source: Box::new(Claimed((1 << 33) - 1)), sha256: None };
+        order.files.push((format!("{number}"), given));
+    }
+    let error = Plan::new(order).err().expect("over 60 GiB").to_string();
+    assert!(error.contains("60 GiB"), "{error}");
+}
+
+#[test]
+fn a_payload_that_is_as_it_was_signed_under_a_wrong_crc_is_damaged() {
+    let zip = packed(vec![instance("1.2", "P1", 1, 300)]);
+    let archive = crate::archive::zip::read(&zip).expect("ZIP");
+    let payload = archive.entry("payload.encrypted").expect("there");
+    let (mut wrong, mut changed) = (zip.clone(), zip.clone());
+    let places: Vec<_> = (0..zip.len() - 4).filter(|at| zip[*at..at + 4] == payload.crc.to_le_bytes()).collect();
+    assert_eq!(places.len(), 2, "local and central header");
+    places.iter().for_each(|at| wrong[*at] ^= 1);
+    changed[(payload.offset + payload.size / 2) as usize] ^= 1;
+    let key = X25519Key::from_secret(&RECIPIENT);
+    for key in [None, Some(&key)] {
+        let checked = |zip: &Vec<u8>| {
+            code(verify(Parts::of_zip(zip).expect("ZIP"), &trust(), None, key, &mut Nowhere, &mut Progress::default()))
+        };
+        assert_eq!(checked(&wrong), Some(Code::ZipCrc));
+        // The CRC is wrong here as well, and the signed hash says more.
+        assert_eq!(checked(&changed), Some(Code::PayloadHash));
+    }
+}
+
 #[test]
 fn a_file_that_is_not_the_indexed_one_stops_the_pass() {
     let signer = Ed25519Key::from_seed(&SIGNER);

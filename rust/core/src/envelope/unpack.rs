@@ -1,7 +1,7 @@
 //! Verifying and opening, in one pass over the payload and in one order of checks, so that one fault has one code.
 //!
-//! Signature against keys from outside, manifest, request; then ciphertext hash, tag, tar, files.json, metadata.json and
-//! what the DICOM headers say of study and patient (jmix-interop 2.10 "Reader", seg/1 13.1). Decrypted bytes go to a
+//! Signature against keys from outside, manifest, request; then ciphertext hash, tag, CRC-32, tar, files.json,
+//! metadata.json and what the DICOM headers say of study and patient (jmix-interop 2.10 "Reader", seg/1 13.1). Decrypted bytes go to a
 //! [`Files`] while they are still unproven, because the tag stands at the end: the caller keeps them private and throws
 //! them away unless [`verify`] returns `Ok`. Without a key the payload is only hashed.
 
@@ -276,18 +276,23 @@ fn pass<'f>(
     })?;
 
     let refused = |code, why: &str| Err(Error::refused(code, DEFAULT.payload, why));
-    if payload.crc.is_some_and(|known| known != crc) {
-        return refused(Code::ZipCrc, "CRC-32: damaged");
-    }
     if prefixed(&ciphertext) != sealed.hash {
         return refused(Code::PayloadHash, "its SHA-256 is not the signed payload_hash");
     }
-    match opened {
-        None if !fits => refused(Code::NoRecipient, "sealed to another key, or by a dialect that is not read"),
-        None => Ok(None),
-        Some((false, _)) => refused(Code::PayloadTag, "the GCM tag is not that of this key and ciphertext"),
-        Some((true, opened)) => Ok(Some(opened)),
+    let opened = match opened {
+        None if !fits => return refused(Code::NoRecipient, "sealed to another key, or by a dialect that is not read"),
+        None => None,
+        Some((false, _)) => return refused(Code::PayloadTag, "the GCM tag is not that of this key and ciphertext"),
+        Some((true, opened)) => Some(opened),
+    };
+    // All three are known at the end of the same pass. A CRC calls an attack a damage, so it speaks last.
+    if payload.crc.is_some_and(|known| known != crc) {
+        return refused(
+            Code::ZipCrc,
+            "the CRC-32 of the archive is not that of the payload, which is as it was signed",
+        );
     }
+    Ok(opened)
 }
 
 /// Decides nothing but which message a failure gets; the tag is checked all the same.

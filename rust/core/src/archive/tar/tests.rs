@@ -121,6 +121,15 @@ fn sizes_names_and_modes_that_lie_are_refused() {
 }
 
 #[test]
+fn folders_that_names_imply_are_counted() {
+    // 100 folders each.
+    let names: Vec<_> = (0..1001).map(|number| format!("{number:04}{}/x", "/a".repeat(99))).collect();
+    let members: Vec<_> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    assert!(read(&archive(&members[..1000]), 1 << 20).is_ok());
+    assert_eq!(code(&archive(&members)), Some(Code::Limit));
+}
+
+#[test]
 fn bytes_outside_the_members_are_zero() {
     let whole = archive(&[("a", b"1")]);
     for at in [BLOCK + 1, 2 * BLOCK - 1] {
