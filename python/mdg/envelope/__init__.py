@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,7 +59,7 @@ async def pack(
     the file; `InputOutput`; `Misuse`. After any of them nothing is at `out`.
     """
 
-    def work() -> str:
+    def work(told: Progress) -> str:
         return _core.pack(
             [(str(path), sha256) for path, sha256 in instances],
             files=[(str(path), name) for path, name in files],
@@ -75,21 +76,21 @@ async def pack(
             request_digest=request_digest,
             out=str(out),
             as_directory=as_directory,
-            progress=_stoppable(progress),
+            progress=told,
         )
 
-    return Packed.from_json(await _beside(work))
+    return Packed.from_json(await _beside(work, progress))
 
 
 async def header(path: Path) -> Header:
     """The header of an instance that is to be packed, from which the caller takes the patient's identifiers. Errors as
     `pack`."""
-    return await _beside(lambda: _core.read_header(str(path)))
+    return await _beside(lambda _: _core.read_header(str(path)))
 
 
 async def inspect(path: Path) -> Report:
     """What the clear parts of an envelope say. Nothing of it is proven, and the report says so with `ok` false."""
-    return Report.from_json(await _beside(lambda: _core.inspect(str(path))))
+    return Report.from_json(await _beside(lambda _: _core.inspect(str(path))))
 
 
 async def verify(
@@ -104,12 +105,10 @@ async def verify(
 
     `Refused` with the first fault in the order of seg/1 13.1."""
 
-    def work() -> str:
-        return _core.verify(
-            str(path), trust=trust, key=key, request_digest=request_digest, progress=_stoppable(progress)
-        )
+    def work(told: Progress) -> str:
+        return _core.verify(str(path), trust=trust, key=key, request_digest=request_digest, progress=told)
 
-    return Report.from_json(await _beside(work))
+    return Report.from_json(await _beside(work, progress))
 
 
 async def open_(
@@ -125,29 +124,32 @@ async def open_(
 
     `out` appears whole, durable and verified, or not at all. `Refused` with the first fault, `InputOutput`."""
 
-    def work() -> str:
+    def work(told: Progress) -> str:
         return _core.open_envelope(
-            str(path), trust=trust, key=key, out=str(out), request_digest=request_digest, progress=_stoppable(progress)
+            str(path), trust=trust, key=key, out=str(out), request_digest=request_digest, progress=told
         )
 
-    return Report.from_json(await _beside(work))
+    return Report.from_json(await _beside(work, progress))
 
 
-async def _beside(work: Callable[[], T]) -> T:
+async def _beside(work: Callable[[Progress], T], progress: Progress | None = None) -> T:
+    """`work` in a worker thread. Between two pieces the core asks Python and learns that its caller has gone: by a
+    cancel scope, or as Ctrl-C does it, by the cancellation of the task, of which a cancel scope knows nothing."""
+    gone = False
+
+    def told(done: int, total: int) -> None:
+        from_thread.check_cancelled()
+        if gone:
+            raise CancelledError
+        if progress is not None:
+            progress(done, total)
+
     try:
         limiter = _cores.get()
     except LookupError:
         limiter = CapacityLimiter(os.cpu_count() or 1)
         _cores.set(limiter)
-    return await to_thread.run_sync(work, limiter=limiter)
-
-
-def _stoppable(progress: Progress | None) -> Progress:
-    """Between two pieces the core asks Python; here it learns that its caller was cancelled."""
-
-    def told(done: int, total: int) -> None:
-        from_thread.check_cancelled()
-        if progress is not None:
-            progress(done, total)
-
-    return told
+    try:
+        return await to_thread.run_sync(work, told, limiter=limiter)
+    finally:
+        gone = True

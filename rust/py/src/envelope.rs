@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -23,11 +24,11 @@ use mdg_core::seal::keys as agreement;
 use mdg_core::{Code, Error, ReadAt, Result};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat, renameat_with, syncfs};
 use zeroize::Zeroizing;
 
 use crate::error::raise;
-use crate::file::{NewFile, OpenFile, Stamp, sync_folder};
+use crate::file::{NewFile, OpenFile, Stamp, folder_of};
 use crate::keys::{Ed25519Key, X25519Key};
 
 /// Adds this section to the module.
@@ -87,7 +88,7 @@ fn pack(
             ephemeral,
             iv,
         };
-        let private = Private::beside(&out)?;
+        let mut private = Private::beside(&out)?;
         let plan = Plan::new(order)?;
         let report = if as_directory {
             private.folder()?;
@@ -101,11 +102,12 @@ fn pack(
             report
         } else {
             let mut file = NewFile::create(&private.path)?;
+            private.hold();
             let report = plan.zip(&mut file, progress)?;
             file.sync()?;
             report
         };
-        private.publish(&out)?;
+        private.publish(&out, progress)?;
         text(&report)
     })
 }
@@ -144,12 +146,12 @@ fn open_envelope(
 ) -> PyResult<String> {
     let key = &key.0;
     watched(py, progress, |progress| {
-        let private = Private::beside(&out)?;
+        let mut private = Private::beside(&out)?;
         private.folder()?;
         let mut files = Folder::new(&private.path);
         let report = check(&path, trust, request_digest, Some(key), &mut files, progress)?;
         private.sync()?;
-        private.publish(&out)?;
+        private.publish(&out, progress)?;
         text(&report)
     })
 }
@@ -249,7 +251,24 @@ impl Open for Source {
         if *self.stamp.get_or_init(|| file.stamp()) != file.stamp() {
             return Err(Error::refused(Code::StoreCorrupt, file.part(), "changed while it was packed"));
         }
-        Ok(Box::new(file))
+        Ok(Box::new(Steady(file)))
+    }
+}
+
+/// A file whose bytes count only if it is still what it was when the last of them was read.
+struct Steady(OpenFile);
+
+impl ReadAt for Steady {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        self.0.read_at(offset, into)?;
+        if offset + into.len() as u64 == self.size() && !self.0.unchanged() {
+            return Err(Error::refused(Code::StoreCorrupt, self.0.part(), "changed while it was packed"));
+        }
+        Ok(())
     }
 }
 
@@ -286,9 +305,13 @@ impl Envelope {
     }
 }
 
-/// A private name beside a target; dropped without [`Private::publish`] it removes what stands there.
+/// A private name beside a target; dropped without [`Private::publish`] it removes what stands there. It is locked while it
+/// is in use, so that what a killed process left can be told from what another one is making.
 struct Private {
     path: PathBuf,
+    /// The folder of both.
+    above: File,
+    lock: Option<File>,
 }
 
 impl Private {
@@ -298,16 +321,27 @@ impl Private {
             return Err(Error::source(shown, "exists already"));
         }
         let name = target.file_name().ok_or_else(|| Error::misuse(format!("{shown} is no name for a new file")))?;
+        let folder = folder_of(target);
+        let above = File::open(folder).map_err(|error| failed(folder, &error))?;
+        let mut begin = std::ffi::OsString::from(".");
+        begin.push(name);
+        begin.push(".");
+        remove_abandoned(folder, begin.as_bytes());
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| Error::source("random numbers", error.to_string()))?;
-        let mut private = std::ffi::OsString::from(".");
-        private.push(name);
-        private.push(format!(".{:016x}.part", u64::from_ne_bytes(random)));
-        Ok(Self { path: target.with_file_name(private) })
+        begin.push(format!("{:016x}{PART}", u64::from_ne_bytes(random)));
+        Ok(Self { path: target.with_file_name(begin), above, lock: None })
     }
 
-    fn folder(&self) -> Result<()> {
-        make_folder(&self.path)
+    fn folder(&mut self) -> Result<()> {
+        make_folder(&self.path)?;
+        self.hold();
+        Ok(())
+    }
+
+    /// Locks what was made. On a file system without locks nobody can tell, and nobody removes anything.
+    fn hold(&mut self) {
+        self.lock = lock(&self.path);
     }
 
     /// Makes all that was written to its file system durable, with one call for any number of files.
@@ -316,20 +350,52 @@ impl Private {
         synced.map_err(|error| failed(&self.path, &error))
     }
 
-    /// Gives it its name, which must still be free, and makes that durable.
-    fn publish(self, target: &Path) -> Result<()> {
+    /// Gives it its name, which must still be free, and makes that durable, unless `progress` stops it.
+    fn publish(self, target: &Path, progress: &mut Progress<'_>) -> Result<()> {
+        progress.confirm()?;
         renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE)
             .map_err(|error| failed(target, &error.into()))?;
-        sync_folder(target)
+        self.above.sync_all().map_err(|error| {
+            // A name that may be gone after a crash is not kept either; then it is removed like any failure.
+            let _ = renameat(CWD, target, CWD, &self.path);
+            failed(target, &error)
+        })
     }
 }
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // After publish the name is free, and nothing is removed. A failure here leaves a hidden `.part` behind, which is
-        // all that can be done on the way out of another failure.
-        let _ = fs::remove_file(&self.path).or_else(|_| fs::remove_dir_all(&self.path));
+        // After publish the name is free, and nothing is removed. What cannot be removed on the way out of another failure
+        // is found again by the next one who writes to the same target.
+        remove(&self.path);
     }
+}
+
+/// How a private name ends, after 16 hexadecimal digits.
+const PART: &str = ".part";
+
+/// Removes what processes that were killed left of the same target: decrypted files must not lie about for good.
+fn remove_abandoned(folder: &Path, begin: &[u8]) {
+    let is_ours = |name: &[u8]| {
+        let digits = name.strip_prefix(begin).and_then(|rest| rest.strip_suffix(PART.as_bytes()));
+        digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| is_ours(e.file_name().as_bytes())) {
+        if let Some(_lock) = lock(&entry.path()) {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// The lock of what stands at `path`, if nobody has it.
+fn lock(path: &Path) -> Option<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok().map(|()| file)
+}
+
+fn remove(path: &Path) {
+    let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
 }
 
 fn make_folder(path: &Path) -> Result<()> {

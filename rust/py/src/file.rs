@@ -110,12 +110,17 @@ impl WriteAt for NewFile {
     }
 }
 
-/// Makes the names in the folder that holds `path` durable.
-pub(crate) fn sync_folder(path: &Path) -> Result<()> {
-    let folder = match path.parent() {
+/// The folder that holds `path`.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// Makes the names in the folder that holds `path` durable.
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+    let folder = folder_of(path);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, &error))
 }
 

@@ -37,7 +37,9 @@ pub(crate) fn index(paths: &[PathBuf], threads: usize) -> Vec<Outcome> {
     let workers = if threads == 0 { cores() } else { threads }.clamp(1, paths.len().div_ceil(2).max(1));
     let queue = Queue { paths, next: AtomicUsize::new(0) };
     let mut found = thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(|| work(&queue))).collect();
+        // Where the system gives no more threads, fewer do the same work.
+        let begin = |_| thread::Builder::new().spawn_scoped(scope, || work(&queue)).ok();
+        let others: Vec<_> = (1..workers).filter_map(begin).collect();
         let mut found = work(&queue);
         for other in others {
             match other.join() {

@@ -60,7 +60,9 @@ impl Hashing {
             emptied.send(piece).map_err(|_| stopped())?;
         }
         std::thread::scope(|scope| {
-            let hasher = scope.spawn(move || hash(&to_hash, &emptied, &digest));
+            let hasher = std::thread::Builder::new()
+                .spawn_scoped(scope, move || hash(&to_hash, &emptied, &digest))
+                .map_err(|error| Error::source("hashing thread", error.to_string()))?;
             let hashing = Hashing { full, free, files, spare: RefCell::new(None), open: Cell::new(false) };
             let done = work(&hashing);
             drop(hashing);

@@ -47,6 +47,12 @@ impl<'a> Progress<'a> {
         Self { call: Some(call), last: 0 }
     }
 
+    /// Asks once more when all is done but the last, visible step.
+    pub fn confirm(&mut self) -> Result<()> {
+        let done = self.last;
+        self.call.as_mut().map_or(Ok(()), |call| call(done, done))
+    }
+
     fn report(&mut self, done: u64, total: u64) -> Result<()> {
         let due = done - self.last >= Self::STEP || done == total;
         match &mut self.call {
