@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -195,3 +196,57 @@ def test_a_card_of_another_key_beside_the_signing_key_is_a_mistake(mdg: Mdg, key
     )
     assert said.code == 2
     assert "another key" in said.err
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "link to a folder", "pipe"])
+def test_pack_leaves_nothing_out_silently(mdg: Mdg, keys: Path, study: Path, tmp_path: Path, kind: str) -> None:
+    study = shutil.copytree(study, tmp_path / "study")
+    odd = study / "odd"
+    if kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        odd.symlink_to(tmp_path / ("elsewhere" if kind == "link to a folder" else "nowhere"))
+    said = mdg(
+        *("pack", study, "--to", keys / "consumer.card.json", "--sign", keys / "provider.ed25519.key"),
+        *("-o", tmp_path / "out.zip"),
+    )
+    assert said.code == 4
+    assert str(odd) in said.err
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    mdg: Mdg, keys: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `root`, who runs these tests in a container, may list everything, the system's answer is played."""
+    study = shutil.copytree(study, tmp_path / "study")
+    (study / "closed").mkdir()
+    listing = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    said = mdg(
+        *("pack", study, "--to", keys / "consumer.card.json", "--sign", keys / "provider.ed25519.key"),
+        *("-o", tmp_path / "out.zip"),
+    )
+    assert said.code == 4
+    assert "closed" in said.err
+
+
+def test_a_key_of_another_kind_is_not_taken_for_the_one_asked_for(
+    mdg: Mdg, keys: Path, study: Path, sealed: Path, tmp_path: Path
+) -> None:
+    for wrong in ("consumer.ed25519.pub", "consumer.x25519.key", "consumer.ed25519.key"):
+        said = mdg(
+            *("pack", study, "--to", keys / wrong, "--sign", keys / "provider.ed25519.key", "-o", tmp_path / "out.zip")
+        )
+        assert said.code == 2
+        assert wrong in said.err
+    for wrong in ("provider.x25519.pub", "provider.ed25519.key"):
+        assert mdg("verify", sealed, "--trust", keys / wrong).code == 2
+    assert not (tmp_path / "out.zip").exists()

@@ -82,6 +82,6 @@ def test_a_file_that_is_neither_says_so(tmp_path: Path) -> None:
     path = tmp_path / "x.pub"
     path.write_bytes(bytes(31))
     with pytest.raises(Misuse, match=r"x\.pub"):
-        read_public(path)
+        read_public(path, "x25519")
     with pytest.raises(InputOutput, match="missing"):
-        read_public(tmp_path / "missing")
+        read_public(tmp_path / "missing", "x25519")

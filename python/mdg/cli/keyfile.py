@@ -28,7 +28,7 @@ class Party:
 
 def read_receiver(path: Path) -> Party:
     """Whom an envelope is for, from a card or a raw X25519 public key. Errors as `keys.Trust.read`."""
-    public = read_public(path)
+    public = read_public(path, "x25519")
     return Party(public.entity, public.x25519) if isinstance(public, Card) else _nameless(public)
 
 
@@ -39,7 +39,7 @@ def read_signer(path: Path) -> tuple[Party, Ed25519Key]:
     beside = path.with_name(path.name.removesuffix(".ed25519.key") + ".card.json")
     if not path.name.endswith(".ed25519.key") or not beside.exists():
         return _nameless(key.public), key
-    card = read_public(beside)
+    card = read_public(beside, "ed25519")
     if not isinstance(card, Card) or card.ed25519 != key.public:
         raise Misuse(f"{beside} is the card of another key than {path.name}")
     return Party(card.entity, card.ed25519), key

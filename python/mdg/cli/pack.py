@@ -3,6 +3,7 @@ but the DICOM files of one study of one patient is refused by the name of the fi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -85,13 +86,24 @@ def pack(
 
 
 def _instances(folder: Path) -> list[Path]:
-    """Every file below the folder but a DICOMDIR, which only lists the others."""
+    """Every file below the folder but a DICOMDIR, which only lists the others. What cannot be read or is no file is
+    refused: an envelope that lacks it would look whole."""
     if not folder.is_dir():
         raise InputOutput(str(folder), "is not a folder; name the one that holds the study")
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "DICOMDIR")
+    found: list[Path] = []
+    for above, folders, names in os.walk(folder, onerror=_unreadable):
+        links = [name for name in folders if Path(above, name).is_symlink()]
+        odd = [path for path in (Path(above, name) for name in (*links, *names)) if not path.is_file()]
+        if odd:
+            raise InputOutput(str(odd[0]), "is no file; take it out, or put what it points to in its place")
+        found += (Path(above, name) for name in names if name != "DICOMDIR")
     if not found:
         raise InputOutput(str(folder), "holds no file")
-    return found
+    return sorted(found)
+
+
+def _unreadable(error: OSError) -> None:
+    raise InputOutput(str(error.filename), f"{error.strerror}; its files would be missing in the envelope") from error
 
 
 def _attached(files: list[Path]) -> list[tuple[str, str]]:

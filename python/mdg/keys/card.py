@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from mdg import _core
 from mdg.errors import InputOutput, Misuse, Refused
@@ -112,19 +112,27 @@ class Trust:
         """
         pairs: list[tuple[str | None, bytes]] = []
         for path in paths:
-            public = read_public(path)
+            public = read_public(path, "ed25519")
             pairs.append((public.id, public.ed25519) if isinstance(public, Card) else (None, public))
         return cls(tuple(pairs))
 
 
-def read_public(path: Path) -> Card | bytes:
-    """The card, or the raw 32-byte public key, in a file. Errors as `Trust.read`."""
+def read_public(path: Path, use: Literal["x25519", "ed25519"]) -> Card | bytes:
+    """The card, or the raw 32-byte public key for this `use`, in a file. Errors as `Trust.read`.
+
+    Raw keys of all kinds look alike, so a name as `mdg keygen` gives it must not say that it is another one: to seal to
+    a signing key gives what nobody opens.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(CARD_LIMIT + 1)
     except OSError as error:
         raise InputOutput(str(path), error.strerror or "it cannot be read") from error
     if len(data) == 32:
+        if path.name.endswith((".key", f".{'ed25519' if use == 'x25519' else 'x25519'}.pub")):
+            raise Misuse(
+                f"{path} is another key than the public {use} key that is asked for; a NAME.card.json has the right one"
+            )
         return data
     if not data.lstrip().startswith(b"{"):
         raise Misuse(f"{path}: neither a card (JSON) nor a public key of 32 raw bytes")
