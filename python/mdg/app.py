@@ -201,6 +201,8 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         outbound.check(url)  # before the token authority is told of whom we ask
         return Gateway(url, outbound, keyring, tokens)
 
+    reception = Reception(gateway_at, directory, received, audit, settings.data / "incoming")
+    await reception.sweep()
     return Rooms(
         settings=settings,
         store=store,
@@ -234,7 +236,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         retrieval=retrieval,
         envelopes=envelopes,
         workshop=workshop,
-        reception=Reception(gateway_at, directory, received, audit, settings.data / "incoming"),
+        reception=reception,
         metrics=Metrics(),
         stopping=anyio.Event(),
     )

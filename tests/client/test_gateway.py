@@ -20,6 +20,7 @@ from mdg.errors import InputOutput, NotFound, Refused, Upstream
 from mdg.keys import Card, Ed25519Key, Keyring
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER
 from mdg.sandbox.phantom import write_phantom
+from mdg.store import room
 
 pytestmark = pytest.mark.anyio
 
@@ -138,6 +139,36 @@ async def test_a_token_goes_to_no_other_host(stranger: Stranger, gateway: Gatewa
     gives(stranger, "/api/jmix/requests", granted(stranger, 10, url="http://127.0.0.1:1/api/jmix/r/a?t=x"), 201)
     with pytest.raises(Upstream, match="another host"):
         await gateway.request(study(stranger), EXAMPLE_IHI, provider=provider, request_id=ID)
+
+
+async def test_an_address_that_is_none_is_a_refusal(stranger: Stranger, gateway: Gateway, provider: Card) -> None:
+    with pytest.raises(Upstream, match="address"):
+        await gateway.request(
+            FoundStudy("st-1", UID, "http://[", EXAMPLE_PROVIDER, {}), EXAMPLE_IHI, provider=provider, request_id=ID
+        )
+    gives(stranger, "/api/jmix/requests", granted(stranger, 10, url="http://[/x"), 201)
+    with pytest.raises(Upstream, match="address"):
+        await gateway.request(study(stranger), EXAMPLE_IHI, provider=provider, request_id=ID)
+
+
+async def test_a_study_is_named_by_a_uid_and_by_no_other_words(stranger: Stranger, gateway: Gateway) -> None:
+    answer = bundle(f"{stranger.url}/api/jmix")
+    answer["entry"][0]["resource"]["identifier"][0]["value"] = "urn:oid:SMITH^ANN"
+    gives(stranger, "/fhir/ImagingStudy/_search", answer)
+    assert (await gateway.find(EXAMPLE_IHI, request_id=ID)).studies == ()
+
+
+async def test_no_more_is_fetched_than_an_envelope_may_have_or_the_disk_holds(
+    stranger: Stranger, gateway: Gateway, provider: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gives(stranger, "/api/jmix/requests", granted(stranger, (61 << 30) + 1), 201)
+    with pytest.raises(Refused, match="E_LIMIT"):
+        await gateway.request(study(stranger), EXAMPLE_IHI, provider=provider, request_id=ID)
+    monkeypatch.setattr(room, "HEADROOM", 1 << 60)
+    gives(stranger, "/api/jmix/requests", granted(stranger, 10), 201)
+    with pytest.raises(InputOutput, match="no room"):
+        await gateway.fetch(study(stranger), EXAMPLE_IHI, tmp_path / "out", provider=provider, request_id=ID)
+    assert "/api/jmix/r/abc" not in stranger.paths()
 
 
 async def test_a_study_without_a_jmix_endpoint_is_not_asked_for(

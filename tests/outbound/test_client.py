@@ -318,3 +318,27 @@ async def test_a_download_never_writes_through_a_link(tmp_path: Path) -> None:
         with pytest.raises(InputOutput):
             await outbound.download(server.origin, {}, link, limit=1 << 20)
     assert target.read_bytes() == b"keep"
+
+
+async def test_a_refusal_of_a_download_that_drips_is_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anything else than an error with a name would pass by the record of the retrieval."""
+
+    async def drips(_: object) -> Response:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(outbound_client, "TOTAL_TIME", 0.05)
+    async with asking(lambda _: answer(b"", "403 Forbidden")) as (server, outbound):
+        monkeypatch.setattr(outbound_client, "_read_whole", drips)
+        with pytest.raises(InputOutput, match="no whole answer"):
+            await outbound.download(server.origin, {}, tmp_path / "e.zip", limit=100)
+
+
+async def test_a_download_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asking(ranged(CONTENT)) as (server, outbound):
+        monkeypatch.setattr(outbound_client, "STALL_TIME", 0.0)
+        monkeypatch.setattr(outbound_client, "SLOWEST", 1 << 40)
+        with pytest.raises(InputOutput, match="too slowly"):
+            await outbound.download(server.origin, {}, tmp_path / "e.zip", limit=len(CONTENT))

@@ -23,6 +23,7 @@ from mdg.exchange import workshop
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
 from mdg.sandbox.phantom import write_phantom
+from mdg.store import room
 
 pytestmark = pytest.mark.anyio
 
@@ -400,6 +401,24 @@ async def test_a_spool_that_changes_or_fails_under_the_sweep_stops_nothing(
         await anyio.sleep(0.1)
         _, _, grant = await granted(gateway)
         assert (await get(gateway, grant["path"])).status_code == 200
+
+
+async def test_a_disk_that_is_nearly_full_takes_no_envelope(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P15: what a requester may have made must not be what stops the audit, and everybody else with it."""
+    async with start() as gateway:
+        study = await study_of(gateway)
+        monkeypatch.setattr(room, "HEADROOM", 1 << 60)
+        answer = await post(gateway.consumer, signed(gateway.consumer, study["id"], _core.X25519Key.generate()))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+        assert list((gateway.rooms.settings.data / "spool").iterdir()) == []
+
+
+async def test_what_a_crash_left_of_a_retrieval_is_gone_after_the_start(start: Start, tmp_path: Path) -> None:
+    left = tmp_path / "provider" / "incoming" / "opened" / "dicom"
+    left.mkdir(parents=True)
+    (left / "1.dcm").write_bytes(b"a person's image")
+    async with start():
+        assert not left.exists()
 
 
 async def test_a_consumer_gateway_fetches_verifies_and_then_holds_the_study(start: Start) -> None:

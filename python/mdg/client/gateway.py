@@ -26,16 +26,19 @@ from anyio import to_thread
 from mdg import envelope
 from mdg.client.answers import refusal
 from mdg.client.tokens import DISCOVERY, RETRIEVAL, AccessToken, Tokens
-from mdg.errors import InputOutput, NotFound, Upstream
+from mdg.errors import InputOutput, NotFound, Refused, Upstream
+from mdg.fhir.imaging_study import UID
 from mdg.keys import Card, Keyring, X25519Key
 from mdg.model.identity import IHI_SYSTEM, HpiO, Ihi
 from mdg.outbound import Downloaded, Outbound, Response
+from mdg.store import has_room
 
 REQUEST_LIFE = timedelta(seconds=300)
 REQUEST_TYPE = "ief-retrieval+jws"
 SUITE = "HPKE-X25519-SHA256-AES256GCM"
 PATIENCE = 45.0  # seconds for the answer to a signed request: the provider makes the envelope for up to 30 s first
 RESUMES = 8  # times a broken download is taken up again
+LARGEST = 61 << 30  # bytes of an envelope: 60 GiB of content at most (seg/1 13.4) and what surrounds it
 
 Progress = Callable[[int, int], None]
 
@@ -222,6 +225,8 @@ class Gateway:
         """`request`, `download` and `open` of one study into the new folder `out`. The sealed file lies beside it while
         it arrives, and is gone afterwards whatever happened."""
         grant = await self.request(study, ihi, provider=provider, request_id=request_id, purpose=purpose)
+        if not await to_thread.run_sync(has_room, out.parent, 2 * grant.length):
+            raise InputOutput(str(out.parent), f"it has no room for {grant.length} bytes, sealed and opened")
         sealed = out.parent / f".{out.name}.{secrets.token_hex(8)}.zip"
         try:
             seconds = await self.download(grant, ihi, sealed, request_id=request_id, purpose=purpose, progress=progress)
@@ -244,9 +249,10 @@ class Gateway:
             wait = answer.headers.get("retry-after", "")
             if answer.status != 503 or not wait.isascii() or not wait.isdigit() or len(wait) > 3:
                 return answer, token
-            if time.monotonic() + int(wait) > ends:
+            seconds = max(1, int(wait))  # "at once" would be asked again without end
+            if time.monotonic() + seconds > ends:
                 return answer, token
-            await anyio.sleep(int(wait))
+            await anyio.sleep(seconds)
 
     def _signed_request(self, study_id: str, audience: str, key: X25519Key) -> bytes:
         """The JWS of segmented-jmix 8.4."""
@@ -268,7 +274,9 @@ class Gateway:
         """(url, length, etag, not_after) of a grant, all of them at this gateway."""
         match answer.json():
             case {"url": str(url), "length": int(length), "etag": str(etag), "not_after": str(until)} if length > 0:
-                return _same_origin(urljoin(door, url), self._url), length, etag, until
+                if length > LARGEST:
+                    raise Refused("E_LIMIT", "grant", f"an envelope of {length} bytes is larger than any may be")
+                return _same_origin(url, door), length, etag, until
         raise Upstream(
             "the provider granted a request without saying what", answered=answer.status, reason="grant-form"
         )
@@ -354,17 +362,22 @@ def _is_jmix(endpoint: dict[str, object]) -> bool:
 
 def _uid(identifier: object) -> str:
     match identifier:
-        case {"system": "urn:dicom:uid", "value": str(value)}:
-            return value.removeprefix("urn:oid:")
+        case {"system": "urn:dicom:uid", "value": str(value)} if UID.match(uid := value.removeprefix("urn:oid:")):
+            return uid
     return ""
 
 
 def _same_origin(url: str, base: str) -> str:
-    """`url`, when it is on the gateway that was asked: a token and its proof go to no other. `Upstream` otherwise."""
-    one, other = urlsplit(url), urlsplit(base)
+    """`url`, resolved against `base`, when it is on the gateway that was asked: a token and its proof go to no other.
+    `Upstream` otherwise."""
+    try:
+        whole = urljoin(base, url)
+        one, other = urlsplit(whole), urlsplit(base)
+    except ValueError:
+        raise Upstream("the gateway names an address that is none", reason="address-form") from None
     if (one.scheme, one.netloc) != (other.scheme, other.netloc):
         raise Upstream("the gateway names an address on another host", reason="other-origin")
-    return url
+    return whole
 
 
 def _time(moment: datetime) -> str:

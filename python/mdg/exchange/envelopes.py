@@ -23,13 +23,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg import envelope
 from mdg.envelope.recipe import Recipe
-from mdg.errors import InputOutput, Unprocessable
+from mdg.errors import InputOutput, Unavailable, Unprocessable
 from mdg.exchange.holdings import Held
 from mdg.keys import Card, Keyring
 from mdg.model.identity import HpiO, Ihi
 from mdg.model.imaging import StoredInstance
 from mdg.model.request import Requester
-from mdg.store import Store
+from mdg.store import Store, has_room
 from mdg.store.schema import Number, custodian, metadata, microseconds, moment
 
 MOST = 60 << 30
@@ -129,6 +129,7 @@ class Envelopes:
         """Packs, signs and seals the study to `recipient` (raw X25519 key).
 
         `Refused` E_STORE_CORRUPT when a file is not what was indexed; `Unprocessable` for a study too large;
+        `Unavailable` while the disk has no room for it;
         `InputOutput` when the spool cannot be written. Nothing is left behind after an error.
         """
         if held.study.bytes > MOST:
@@ -136,6 +137,8 @@ class Envelopes:
         id_, envelope_id = secrets.token_urlsafe(24), str(uuid4())
         path, making = self.path(id_), self._folder / f"{id_}.making"
         await to_thread.run_sync(_private_folder, self._folder)
+        if not await to_thread.run_sync(has_room, self._folder, held.study.bytes):
+            raise Unavailable("there is no room to make it now; try again later", reason="disk-full", retry_after=60)
         try:
             await envelope.pack(
                 [(one.path, one.sha256) for one in instances],

@@ -8,6 +8,7 @@ question leaves, one when the study is in, and the study among the received ones
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from anyio import to_thread
 
 from mdg.audit import Audit
 from mdg.client import Found, FoundStudy, Gateway, Opened, find_study
-from mdg.errors import MdgError, NotFound, Problem, Unprocessable
+from mdg.errors import NotFound, Problem, Unprocessable
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
@@ -56,6 +57,10 @@ class Reception:
         self._audit = audit
         self._folder = folder
 
+    async def sweep(self) -> None:
+        """Removes what a crash left: envelopes half there, and studies opened but not yet kept. Called at the start."""
+        await to_thread.run_sync(lambda: shutil.rmtree(self._folder, ignore_errors=True))
+
     async def receive(
         self,
         gateway_url: str,
@@ -84,7 +89,7 @@ class Reception:
                 study, ihi, await self._new_folder(), provider=card, request_id=request_id, purpose=purpose
             )
             return await self._keep(opened, found, study.uid, ihi, request_id)
-        except MdgError as error:
+        except Exception as error:
             await self._audit.record(
                 Event(Kind.IMPORT, Outcome.FAILURE, request_id, patient=ihi, study_uid=uid, reason=_reason(error))
             )
@@ -144,7 +149,7 @@ def _chosen(found: tuple[FoundStudy, ...], uid: str | None) -> FoundStudy:
     return found[0]
 
 
-def _reason(error: MdgError) -> str:
+def _reason(error: Exception) -> str:
     """The code that the record keeps; never a text, which might hold what a stranger wrote."""
     if isinstance(error, Problem):
         return error.reason

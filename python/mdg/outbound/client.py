@@ -11,7 +11,7 @@ import json
 import os
 import re
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -30,6 +30,7 @@ from mdg.outbound.address import CheckedBackend, Origin
 BODY_LIMIT = 1 << 20  # bytes of a whole answer
 TOTAL_TIME = 10.0  # seconds for a whole answer
 STALL_TIME = 60.0  # seconds a download may stand still
+SLOWEST = 1 << 20  # bytes that a download brings in STALL_TIME at the least: drops would hold it for ever
 CONNECTIONS = 32
 PIECE = 1 << 20  # bytes collected before a write to disk
 
@@ -134,8 +135,7 @@ class Outbound:
             asked |= {"Range": f"bytes={start}-", "If-Range": etag}
         async with self._sent("GET", url, asked, None) as answer:
             if answer.status_code not in (200, 206):
-                with anyio.fail_after(TOTAL_TIME):
-                    return await _read_whole(answer)
+                return await _within(TOTAL_TIME, url, _read_whole(answer))
             first, total = _extent(answer, start)
             if total > limit:
                 raise Refused("E_LIMIT", "download", f"it announces {total} bytes, the limit is {limit}")
@@ -155,12 +155,11 @@ class Outbound:
         content: bytes | None,
         patience: float = TOTAL_TIME,
     ) -> Response:
-        try:
-            with anyio.fail_after(patience):
-                async with self._sent(method, url, headers or {}, content) as answer:
-                    return await _read_whole(answer)
-        except TimeoutError:
-            raise InputOutput(_origin(url), f"no whole answer within {patience:.0f} s") from None
+        async def exchange() -> Response:
+            async with self._sent(method, url, headers or {}, content) as answer:
+                return await _read_whole(answer)
+
+        return await _within(patience, url, exchange())
 
     @asynccontextmanager
     async def _sent(
@@ -191,6 +190,14 @@ class _Transport(httpx2.AsyncHTTPTransport):
         )
 
 
+async def _within(seconds: float, url: str, answer: Awaitable[Response]) -> Response:
+    try:
+        with anyio.fail_after(seconds):
+            return await answer
+    except TimeoutError:
+        raise InputOutput(_origin(url), f"no whole answer within {seconds:.0f} s") from None
+
+
 async def _read_whole(answer: httpx2.Response) -> Response:
     body = bytearray()
     async for piece in answer.aiter_raw():
@@ -201,12 +208,17 @@ async def _read_whole(answer: httpx2.Response) -> Response:
 
 
 async def _write(answer: httpx2.Response, file: BinaryIO, first: int, total: int, progress: Progress | None) -> int:
-    done = first
+    done = paced = first
+    looked = anyio.current_time()
     held = bytearray()
     try:
         async for piece in answer.aiter_raw():
             held += piece
             done += len(piece)
+            if anyio.current_time() >= looked + STALL_TIME:
+                if done - paced < SLOWEST and done < total:
+                    raise InputOutput(_origin(str(answer.url)), "it sends too slowly to go on with")
+                looked, paced = anyio.current_time(), done
             if done > total:
                 raise InputOutput(_origin(str(answer.url)), f"it sent more than the {total} bytes it announced")
             if len(held) >= PIECE:

@@ -5,5 +5,6 @@ beside its logic, on `mdg.store.schema.metadata`, and reaches the database throu
 """
 
 from mdg.store.engine import Store
+from mdg.store.room import has_room
 
-__all__ = ["Store"]
+__all__ = ["Store", "has_room"]
