@@ -54,7 +54,6 @@ from mdg.web.fhir import FhirDoor
 from mdg.web.health import HealthDoor
 from mdg.web.jmix import JmixDoor
 from mdg.web.metrics import Metrics
-from mdg.web.streams import Streams
 from mdg.web.wellknown import WellKnownDoor
 
 STARTED = datetime.now(UTC)
@@ -95,8 +94,7 @@ def create_public(rooms: Rooms) -> Starlette:
         f"{settings.public_url}/fhir",
         lambda: _statement(rooms, routes),
     )
-    streams = Streams(settings.streams, settings.streams_each)
-    jmix = JmixDoor(rooms.retrieval, settings.public_url, rooms.metrics, streams)
+    jmix = JmixDoor(rooms.retrieval, settings.public_url, rooms.metrics)
     health = HealthDoor(partial(_ready, rooms))
     known = WellKnownDoor(
         settings.public_url, [issuer.iss for issuer in _issuers(rooms.settings)], _token_url(settings)
@@ -247,7 +245,8 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
 def _application(rooms: Rooms, routes: Sequence[BaseRoute], hosts: frozenset[str]) -> Starlette:
     """Routes behind the edge. Errors pass through to the edge, which gives all of them one shape."""
     doors: dict[object, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
-    edge = Middleware(Edge, audit=rooms.audit, hosts=hosts, doors=doors, metrics=rooms.metrics)
+    fhir = f"{rooms.settings.public_url}/fhir"
+    edge = Middleware(Edge, audit=rooms.audit, hosts=hosts, doors=doors, metrics=rooms.metrics, fhir=fhir)
     app = Starlette(routes=routes, middleware=[edge], exception_handlers={HTTPException: _pass_on})
     # Else a stranger's path with a slash more is answered by its echo in `Location`, query included and unrecorded.
     app.router.redirect_slashes = False

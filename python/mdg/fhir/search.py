@@ -105,12 +105,22 @@ def refuse_person_in_url(url: Pairs, fhir: str) -> None:
     for name, value in url:
         parameter = PARAMETERS.get(name)
         named = (parameter is not None and parameter.person) or name.endswith((".identifier", ":identifier"))
-        if (named and name != "basedon:identifier") or _PERSON.search(value) or _PERSON.search(name):
-            raise NotSupported(
-                f"an identifier of a person may not stand in a URL; send POST {fhir}/ImagingStudy/_search with "
-                "Content-Type: application/x-www-form-urlencoded and body patient.identifier=<system>|<value>",
-                reason="identifier-in-url",
-            )
+        if (named and name != "basedon:identifier") or names_person(value) or names_person(name):
+            raise person_in_url(fhir)
+
+
+def names_person(text: str) -> bool:
+    """Whether something that looks like an IHI stands in `text`, with or without blanks and hyphens."""
+    return _PERSON.search(text) is not None
+
+
+def person_in_url(fhir: str) -> NotSupported:
+    """The refusal of a URL that identifies a person; it names the request that works."""
+    return NotSupported(
+        f"an identifier of a person may not stand in a URL; send POST {fhir}/ImagingStudy/_search with "
+        "Content-Type: application/x-www-form-urlencoded and body patient.identifier=<system>|<value>",
+        reason="identifier-in-url",
+    )
 
 
 def check_format(name: str, value: str) -> None:

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
+from urllib.parse import unquote_plus
 from uuid import UUID, uuid4
 
 import structlog
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mdg.audit import Audit
 from mdg.errors import Invalid, MdgError, MethodNotAllowed, NotFound, Problem, TooLarge, Unavailable
+from mdg.fhir.search import names_person, person_in_url
 from mdg.model.event import Event, Kind, Outcome
 from mdg.web.answers import refusal
 from mdg.web.metrics import Metrics
@@ -50,13 +52,21 @@ class HeaderTooLarge(Problem):
 
 class Edge:
     """Wraps the application of one listener. `hosts` are the names it answers to, compared with `Host`; `doors` names
-    the path template of an endpoint for log and metrics."""
+    the path template of an endpoint for log and metrics; `fhir` is the base that a refusal may point to."""
 
     def __init__(
-        self, app: ASGIApp, *, audit: Audit, hosts: Collection[str], doors: Mapping[object, str], metrics: Metrics
+        self,
+        app: ASGIApp,
+        *,
+        audit: Audit,
+        hosts: Collection[str],
+        doors: Mapping[object, str],
+        metrics: Metrics,
+        fhir: str,
     ) -> None:
         self._app = app
         self._audit = audit
+        self._fhir = fhir
         self._hosts = frozenset(host.lower() for host in hosts)
         self._doors = doors
         self._metrics = metrics
@@ -74,6 +84,8 @@ class Edge:
             await self._app(scope, receive, sent)
         except Exception as error:
             problem = as_problem(error)
+            if problem.status in (400, 404) and _names_person(scope):
+                problem = person_in_url(self._fhir)  # whatever the address: the caller learns what works (K3)
             reason = problem.reason
             if problem.status >= 500:
                 log.error("failed", request_id=id_, reason=reason, error=type(error).__name__, where=_where(error))
@@ -180,6 +192,10 @@ def _request_id(scope: Scope) -> str:
         return str(UUID(given[0].decode("ascii"))) if len(given) == 1 else str(uuid4())
     except ValueError:
         return str(uuid4())
+
+
+def _names_person(scope: Scope) -> bool:
+    return names_person(unquote_plus(f"{scope['path']}?{scope['query_string'].decode('latin-1')}"))
 
 
 def _check(scope: Scope, hosts: frozenset[str]) -> None:
