@@ -229,6 +229,7 @@ async def opened(folder: Path) -> AsyncGenerator[World]:
                 world = World(rooms, services, address)
                 await _fill(world, folder)
                 tasks.start_soon(listen, create_public(rooms), outer, stop.wait)
+                await _seal_others(world)
                 try:
                     yield world
                 finally:
@@ -291,3 +292,12 @@ async def _fill(world: World, folder: Path) -> None:
     world.words |= {"ihi_system": system}
     for word in ("", "other_", "unknown_"):
         world.words[f"{word}ihi"] = f"{system}%7C{world.words[f'{word}patient']}"
+
+
+async def _seal_others(world: World) -> None:
+    """An envelope of the other patient for the very same client, which a token for the first must not find."""
+    other = {"extensions": {"ihe_iua": {"person_id": OTHER_PATIENT.uri}}}
+    query = f"?studyInstanceUid={world.words['other_uid']}"
+    answer = await world.call(world.forgery.token({"claims": other}), "GET", "/api/jmix", query=query)
+    assert answer.status == 200, answer.text[:2000]
+    world.words["other_envelope"] = answer.header("content-location").removeprefix("/api/jmix/")

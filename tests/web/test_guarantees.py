@@ -106,11 +106,13 @@ def only_an_outcome(answer: Any) -> bool:
     )
 
 
-async def test_every_locked_route_sends_nothing_when_the_decision_fails(start: Start) -> None:
+@pytest.mark.parametrize("which", ["every decision", "the decision on what is shown"])
+async def test_every_locked_route_sends_nothing_when_the_decision_fails(start: Start, which: str) -> None:
+    """A caller is decided on before anything is looked up, and again on what is found: each of the two is needed."""
     failing = anyio.Event()
 
     def judge(*args: Any) -> Verdict:
-        if failing.is_set():
+        if failing.is_set() and (which == "every decision" or args[2].study or args[2].scope_type == "Patient"):
             raise RuntimeError("the decision is broken")
         return decide(*args)
 

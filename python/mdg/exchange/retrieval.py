@@ -88,9 +88,7 @@ class Retrieval:
         async with self._replay.once("nonce", asked.nonce_key, asked.nonce_until):
             held, ihi, verdict = await self._disclosable(requester, await self._holdings.study_by_id(asked.study))
             made = await self._workshop.made(
-                ("request", asked.digest),
-                _owner(requester),
-                partial(self._make_for_request, requester, asked, held, ihi),
+                ("request", asked.digest), partial(self._make_for_request, requester, asked, held, ihi)
             )
             await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
         return self._granted(requester, made)
@@ -120,9 +118,15 @@ class Retrieval:
             raise Unprocessable("the directory has no key of this organisation to seal to", reason="no-key")
         made = await self._envelopes.current(requester, held, card.x25519, self._judge.clock())
         if made is None:
-            owner = _owner(requester)
-            key = ("directory", owner, held.study.key, card.x25519)
-            made = await self._workshop.made(key, owner, partial(self._make_for_card, requester, card, held, ihi))
+            key = (
+                "directory",
+                requester.issuer,
+                requester.client_id,
+                requester.organisation,
+                held.study.key,
+                card.x25519,
+            )
+            made = await self._workshop.made(key, partial(self._make_for_card, requester, card, held, ihi))
             await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
         return await self._release(requester, made, verdict, wanted, request_id)
 
@@ -168,14 +172,23 @@ class Retrieval:
         made = await self._envelopes.by_envelope_id(envelope_id, self._judge.clock())
         if made is None or not made.belongs_to(requester) or made.request_digest is not None:
             raise NotFound
-        return made, await self._decided_again(requester, made)
+        held = await self._still_held(made)
+        if held.ihi != requester.patient:
+            raise NotFound(reason="another-patient")
+        return made, self._verdict_again(requester, held)
 
     async def _decided_again(self, requester: Requester, made: Envelope) -> Verdict:
         """The decision on what was granted, by the study's present state: `Forbidden` from the moment it turns (C20,
         C32)."""
+        return self._verdict_again(requester, await self._still_held(made))
+
+    async def _still_held(self, made: Envelope) -> Held:
         held = await self._holdings.study(made.study_uid)
         if held is None:
             raise NotFound(reason="study-gone")
+        return held
+
+    def _verdict_again(self, requester: Requester, held: Held) -> Verdict:
         verdict = self._verdict(requester, held)
         if not verdict.allowed:
             raise Forbidden(reason="decision-changed")
@@ -279,11 +292,6 @@ class Retrieval:
                 details=(("recipe", made.id), ("study-version", str(made.study_version))),
             )
         )
-
-
-def _owner(requester: Requester) -> tuple[str, str, str]:
-    """Whose an envelope is: one client's, acting for one organisation (`Envelope.belongs_to`)."""
-    return requester.issuer, requester.client_id, requester.organisation
 
 
 def _etag(sha256: bytes) -> str:
