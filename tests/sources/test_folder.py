@@ -114,7 +114,7 @@ async def test_bad_files_are_listed_with_what_to_do_and_the_rest_is_served(
     Path(os.fsdecode(os.fsencode(images) + b"/\xff.dcm")).write_bytes(whole)
     os.mkfifo(images / "fifo")
     report = await source.scan()
-    assert (report.instances, report.problems) == (1, 6)
+    assert (report.instances, report.problems) == (1, 7)
     assert await complaints(store) == {
         "cut.dcm": "E_DICOM",
         "notes.txt": "E_DICOM",
@@ -122,11 +122,12 @@ async def test_bad_files_are_listed_with_what_to_do_and_the_rest_is_served(
         "nobody.dcm": "E_DICOM_IDENTITY",
         "unnamed.dcm": "E_DICOM",
         "\\xff.dcm": "E_DICOM",
+        "linked.dcm": "E_DICOM",
     }
     write(images / "cut.dcm", number=2)
     (images / "notes.txt").unlink()
     report = await source.scan()
-    assert (report.read, report.instances, report.problems) == (1, 2, 4)
+    assert (report.read, report.instances, report.problems) == (1, 2, 5)
 
 
 async def test_a_file_that_could_not_be_read_is_tried_again_though_it_looks_the_same(

@@ -14,14 +14,14 @@ Hidden files are half-copied ones and notes of file managers."""
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file; `size` in bytes, `mtime_ns` in nanoseconds of UTC. `nameable` is False for a file or folder whose
-    name is no UTF-8; `name` is then only a picture of it."""
+    """A regular file; `size` in bytes, `mtime_ns` in nanoseconds of UTC. `unreadable` says why a file, folder or link
+    is not looked into, and what to do; when its name is no UTF-8, `name` is only a picture of it."""
 
     folder: str
     name: str
     size: int
     mtime_ns: int
-    nameable: bool = True
+    unreadable: str | None = None
 
     @property
     def path(self) -> str:
@@ -40,7 +40,8 @@ class Listing:
 
 
 def read(folder: str) -> Listing:
-    """Lists `folder` itself. A file that vanishes meanwhile is left out; links are not followed."""
+    """Lists `folder` itself. A file that vanishes meanwhile is left out; links are named and not followed, so that
+    nothing outside the folders of the settings is ever served."""
     found = Listing()
     try:
         with os.scandir(folder) as entries:
@@ -61,8 +62,10 @@ def _add(found: Listing, folder: str, entry: os.DirEntry[str]) -> None:
     except FileNotFoundError:
         return
     name = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
-    nameable = name == entry.name
-    if stat.S_ISREG(status.st_mode) or (stat.S_ISDIR(status.st_mode) and not nameable):
-        found.files.append(File(folder, name, status.st_size, status.st_mtime_ns, nameable))
+    unreadable = None if name == entry.name else "its name is not UTF-8; rename it"
+    if stat.S_ISLNK(status.st_mode):
+        unreadable = "it is a link, and links are not followed; put what it points to here, or name that folder"
+    if stat.S_ISREG(status.st_mode) or (unreadable and stat.S_IFMT(status.st_mode) in (stat.S_IFDIR, stat.S_IFLNK)):
+        found.files.append(File(folder, name, status.st_size, status.st_mtime_ns, unreadable))
     elif stat.S_ISDIR(status.st_mode):
         found.folders.append(entry.path)

@@ -21,8 +21,8 @@ def read(files: Sequence[File]) -> tuple[Rows, Rows]:
     """(rows of `instances`, rows of `problems`), one row for each file."""
     found: Rows = []
     bad: Rows = []
-    nameable = [file for file in files if file.nameable]
-    indexed = dict(zip(nameable, headers.index_files([file.path for file in nameable]), strict=True))
+    readable = [file for file in files if file.unreadable is None]
+    indexed = dict(zip(readable, headers.index_files([file.path for file in readable]), strict=True))
     for file in files:
         try:
             found.append(_instance(file, indexed.get(file)))
@@ -35,7 +35,7 @@ def read(files: Sequence[File]) -> tuple[Rows, Rows]:
 def _instance(file: File, read: Indexed | None) -> dict[str, Any]:
     """The row of a file that can be served; `Refused` says why it cannot and what to do."""
     if read is None:
-        raise Refused("E_DICOM", file.path, "its name is not UTF-8; rename it")
+        raise Refused("E_DICOM", file.path, file.unreadable or "it cannot be read")
     header = read.header
     if header is None or read.digest is None:
         code, why = read.problem or ("E_DICOM", "it cannot be read")
