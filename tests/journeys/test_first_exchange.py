@@ -96,6 +96,14 @@ def test_a_folder_without_images_fails_the_demo_and_says_why(environment: dict[s
     assert left_behind(environment) == []
 
 
+def test_a_folder_that_is_not_there_fails_the_demo_and_says_so(environment: dict[str, str], tmp_path: Path) -> None:
+    shown = run(environment, "--data", str(tmp_path / "nowhere"))
+    assert shown.returncode == 1
+    (line,) = shown.stdout.splitlines()
+    assert re.fullmatch(r"demo: failed: .*nowhere: it is not a folder; .*", line)
+    assert left_behind(environment) == []
+
+
 def test_a_folder_of_real_images_is_shown_and_stays_as_it_was(environment: dict[str, str], shared_data: Path) -> None:
     folder = shared_data / "mr-ge-epi-600"
     if not folder.is_dir():

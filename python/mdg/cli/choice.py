@@ -41,6 +41,8 @@ def put(images: Path, source: Path | None) -> Choice:
     from mdg.sources.headers import read_header
 
     folder = source or images
+    if not folder.is_dir():
+        raise InputOutput(str(folder), "it is not a folder; name a folder of DICOM files")
     studies: dict[str, dict[str, Path]] = defaultdict(dict)
     patients: dict[str, set[LocalId]] = defaultdict(set)
     others = 0

@@ -22,10 +22,11 @@ from uuid import uuid4
 import httpx2
 from anyio import to_thread
 
+from mdg.access.jwt import UnverifiedToken
 from mdg.cli.choice import Choice
 from mdg.cli.picture import middle_of, write_png
 from mdg.cli.stage import GatewayProcess, Stage, free_port
-from mdg.cli.terminal import count, megabytes
+from mdg.cli.terminal import command, count, megabytes
 from mdg.client import DISCOVERY, AccessToken, Gateway, Tokens
 from mdg.errors import MdgError, Unsupported
 from mdg.keys import Keyring
@@ -104,9 +105,9 @@ class Scenes:
             raise DemoFailed(_fault(answer))
         got = answer.json()
         way = "consumer -> provider  "
-        found = f"{count(got['studies'], 'study')}, 1 JMIX endpoint"
+        found = f"{count(got['studies'], 'study')}, {count(got['endpoints'], 'JMIX endpoint')}"
         speed = f"{got['bytes'] / 1e6 / got['seconds']:,.0f} MB/s"
-        self.tell("consumer -> token authority: ES256 at+jwt, purpose TREAT, bound to the consumer's key")
+        self.tell(f"consumer -> token authority: {await self._token_in_words()}")
         self.tell(f"{way}POST /fhir/ImagingStudy/_search   200  {found:<36}{got['search_seconds'] * 1e3:5.0f} ms")
         asked = "signed request, fresh X25519 key"
         self.tell(f"{way}POST /api/jmix/requests           201  {asked:<36}{got['request_seconds'] * 1e3:5.0f} ms")
@@ -192,7 +193,7 @@ class Scenes:
 
     def addresses(self) -> list[str]:
         """What `--keep` prints. The provider's images are gone by now; the consumer has the study and shows it."""
-        curl = f"mdg sandbox token --gateway {self.consumer.url} --curl"
+        curl = f"{command()} sandbox token --gateway {self.consumer.url} --curl"
         return [
             f"provider: {self.provider.url}   admin: {self.provider.admin}",
             f"consumer: {self.consumer.url}   admin: {self.consumer.admin}",
@@ -223,6 +224,17 @@ class Scenes:
             headers={"X-Request-ID": self.retrievals[-1]},
             timeout=RETRIEVAL_TIME,
         )
+
+    async def _token_in_words(self) -> str:
+        """What the authority gives the consumer's keys: read from such a token, since no gateway shows its own."""
+        async with self._client(self.provider) as asking:
+            token = await asking.tokens.token(asking.gateway.fhir, DISCOVERY, ihi=EXAMPLE_IHI)
+        read = UnverifiedToken.parse(token.value)
+        match read.claims:
+            case {"cnf": {"jkt": asking.keyring.dpop.jkt}, "extensions": {"ihe_iua": {"purpose_of_use": list(codes)}}}:
+                purposes = " ".join(str(code["code"]) for code in codes)
+                return f"{read.header['alg']} {read.header['typ']}, purpose {purposes}, bound to the consumer's key"
+        raise DemoFailed("the token is not bound to the consumer's key, or has no purpose")
 
     async def _status(self, url: str, headers: dict[str, str], content: bytes) -> int:
         """The status of one request of this process."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdg.cli.config import ConfigFile
-from mdg.cli.terminal import Json, count, progress, say
+from mdg.cli.terminal import Json, command, count, progress, say
 from mdg.errors import InputOutput, MdgError, Misuse
 
 if TYPE_CHECKING:
@@ -193,7 +193,9 @@ async def _say_ready(rooms: Rooms, report: Any, as_json: bool) -> None:
         f"public: {settings.public_url}   admin: http://{settings.admin_bind}   data: {settings.data}",
     ]
     if report.problems:
-        lines.append(f"{count(report.problems, 'file')} cannot be served: mdg index --problems --data {settings.data}")
+        lines.append(
+            f"{count(report.problems, 'file')} cannot be served: {command()} index --problems --data {settings.data}"
+        )
     if settings.own_sandbox:
         lines += await _first_try(rooms)
     say({"public": settings.public_url, "admin": f"http://{settings.admin_bind}", **found}, lines, as_json)
@@ -209,8 +211,8 @@ async def _first_try(rooms: Rooms) -> list[str]:
         ihi = (await connection.execute(select(identities.c.ihi).order_by(identities.c.ihi).limit(1))).scalar()
     if ihi is None:
         return ["no patient yet: put DICOM files into the folder"]
-    command = f"mdg sandbox token --gateway {rooms.settings.public_url} --curl"
-    return ["sandbox: everything here is a stand-in, for this machine only; try:", f"  echo {ihi} | {command} | sh"]
+    curl = f"{command()} sandbox token --gateway {rooms.settings.public_url} --curl"
+    return ["sandbox: everything here is a stand-in, for this machine only; try:", f"  echo {ihi} | {curl} | sh"]
 
 
 async def _stop_on_signal(stopping: Any) -> None:

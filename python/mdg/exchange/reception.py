@@ -26,8 +26,8 @@ from mdg.sources import ReceivedSource
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What came in, and for the one who waits for it: how many `studies` the search gave, `instances` and sealed
-    `bytes` of this one, seconds of the search, of the request for it, and of the download."""
+    """What came in, and for the one who waits for it: how many `studies` the search gave and JMIX `endpoints` for them,
+    `instances` and sealed `bytes` of this one, seconds of the search, of the request for it, and of the download."""
 
     study: str
     version: int
@@ -36,6 +36,7 @@ class Received:
     bytes: int
     seconds: float
     studies: int
+    endpoints: int
     search_seconds: float
     request_seconds: float
 
@@ -134,6 +135,7 @@ class Reception:
             bytes=opened.length,
             seconds=opened.seconds,
             studies=len(found.studies),
+            endpoints=sum(study.address is not None for study in found.studies),
             search_seconds=found.seconds,
             request_seconds=opened.request_seconds,
         )
