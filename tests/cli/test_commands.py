@@ -13,6 +13,7 @@ import pytest
 from tests.cli.conftest import Mdg
 
 from mdg.cli.stage import free_port
+from mdg.cli.terminal import command
 
 VERBS = [
     *(["keygen"], ["pack"], ["inspect"], ["verify"], ["open"], ["index"], ["serve"], ["find"], ["fetch"], ["demo"]),
@@ -58,6 +59,7 @@ def test_without_a_command_it_shows_help_and_says_usage(mdg: Mdg) -> None:
     said = mdg()
     assert said.code == 2
     assert "Commands:" in said.out
+    assert "  mdg serve --folder DIR --sandbox  " in said.out, "the first page shows what to type"
 
 
 def test_a_missing_file_is_input_output(mdg: Mdg, keys: Path, tmp_path: Path) -> None:
@@ -109,3 +111,14 @@ def test_the_record_of_an_unknown_request_is_empty_and_says_no(mdg: Mdg, tmp_pat
     assert said.code == 4
     assert json.loads(said.out)["ok"] is False
     assert "--data" in said.err
+
+
+def test_a_line_to_copy_names_the_command_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`make` runs `.venv/bin/mdg`, which is on no path of the shell that the line is pasted into."""
+    installed = tmp_path / "mdg"
+    installed.write_text("#!/bin/sh\n")
+    installed.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for called, named in ((".venv/bin/mdg", ".venv/bin/mdg"), (str(installed), "mdg"), ("mdg/cli/__main__.py", "mdg")):
+        monkeypatch.setattr(sys, "argv", [called])
+        assert command() == named

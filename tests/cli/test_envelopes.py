@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import CONSUMER, PROVIDER, Mdg
+from tests.cli.conftest import CONSUMER, PROVIDER, Mdg, Said
 
 from mdg.keys import Card
 from mdg.sandbox.phantom import write_phantom
@@ -106,6 +106,8 @@ def test_inspect_names_the_parties_and_claims_nothing(mdg: Mdg, sealed: Path) ->
     assert CONSUMER in said.out
     assert "not proved" in said.out
     assert "DEMO-0001" not in said.out
+    told = mdg("inspect", sealed, "--json").json()
+    assert (told["ok"], told["verified"], told["opened"]) == (True, False, False)
 
 
 def test_a_signature_by_a_stranger_is_refused_with_3(mdg: Mdg, keys: Path, sealed: Path) -> None:
@@ -238,15 +240,53 @@ def test_a_folder_that_cannot_be_listed_is_named(
     assert "closed" in said.err
 
 
-def test_a_key_of_another_kind_is_not_taken_for_the_one_asked_for(
-    mdg: Mdg, keys: Path, study: Path, sealed: Path, tmp_path: Path
-) -> None:
-    for wrong in ("consumer.ed25519.pub", "consumer.x25519.key", "consumer.ed25519.key"):
-        said = mdg(
-            *("pack", study, "--to", keys / wrong, "--sign", keys / "provider.ed25519.key", "-o", tmp_path / "out.zip")
-        )
-        assert said.code == 2
-        assert wrong in said.err
-    for wrong in ("provider.x25519.pub", "provider.ed25519.key"):
-        assert mdg("verify", sealed, "--trust", keys / wrong).code == 2
-    assert not (tmp_path / "out.zip").exists()
+Good = dict[str, tuple[Path, dict[str, Path]]]
+
+
+@pytest.fixture
+def good(keys: Path, study: Path, sealed: Path, tmp_path: Path) -> Good:
+    """A command line of each verb that works: what it is about, and its options."""
+    trust, out = {"--trust": keys / "provider.card.json"}, {"-o": tmp_path / "new"}
+    parties = {"--to": keys / "consumer.card.json", "--sign": keys / "provider.ed25519.key"}
+    return {
+        "pack": (study, parties | out),
+        "verify": (sealed, trust),
+        "open": (sealed, trust | {"--key": keys / "consumer.x25519.key"} | out),
+    }
+
+
+def run_good(mdg: Mdg, good: Good, verb: str, **changed: Path) -> Said:
+    about, options = good[verb]
+    options = options | {name if name == "-o" else f"--{name}": path for name, path in changed.items()}
+    return mdg(verb, about, *(part for pair in options.items() for part in pair), "--json")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "pack to consumer.x25519.key",
+        "pack to consumer.ed25519.pub",
+        "pack to consumer.ed25519.key",
+        "pack sign provider.x25519.key",
+        "pack sign provider.ed25519.pub",
+        "verify trust provider.x25519.pub",
+        "verify trust provider.ed25519.key",
+        "verify key consumer.ed25519.key",
+        "open key consumer.x25519.pub",
+    ],
+)
+def test_a_key_of_the_wrong_kind_is_a_mistake(mdg: Mdg, good: Good, keys: Path, tmp_path: Path, wrong: str) -> None:
+    """Raw keys look alike: sealed to a private key, or to one that signs, a study could never be opened."""
+    verb, option, file = wrong.split()
+    said = run_good(mdg, good, verb, **{option: keys / file})
+    assert (said.code, said.json()["code"]) == (2, "usage"), said
+    assert file in said.err
+    assert not (tmp_path / "new").exists()
+    assert run_good(mdg, good, verb).code == 0
+
+
+@pytest.mark.parametrize("verb", ["pack", "open"])
+def test_a_folder_that_is_missing_is_named_before_any_work(mdg: Mdg, good: Good, tmp_path: Path, verb: str) -> None:
+    said = run_good(mdg, good, verb, **{"-o": tmp_path / "nowhere" / "out"})
+    assert said.code == 4
+    assert said.err.startswith(f"mdg: {tmp_path / 'nowhere'}: is not a folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,10 @@ def test_no_changed_byte_passes_unnoticed(parties: Parties, tmp_path: Path, memo
         unsigned = parties.verify(sealed)["unsigned"]
         assert {part["part"] for part in unsigned} == {"audit.json", "ZIP time"}
         free = {at for part in unsigned for at in range(part["start"], part["end"])}
+        with zipfile.ZipFile(sealed) as archive:
+            entries = len(archive.infolist())
+            audit = archive.getinfo("audit.json").file_size
+        assert len(free) == audit + 2 * 4 * entries  # the time of each entry stands twice, in four bytes
         with sealed.open("r+b", buffering=0) as file:
             for at, byte in enumerate(pristine):
                 os.pwrite(file.fileno(), bytes([byte ^ (1 << at % 8)]), at)

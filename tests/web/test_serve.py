@@ -136,6 +136,7 @@ def test_settings_that_do_not_hold_are_named_and_nothing_starts(tmp_path: Path, 
         answer = run(*command, "--config", str(path))
         assert answer.returncode == 2, answer.stdout
         assert said in answer.stderr
+        assert "Value error" not in answer.stderr
     assert not (tmp_path / "data").exists()
 
 

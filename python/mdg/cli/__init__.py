@@ -10,7 +10,6 @@ Exit codes: 0 done, 1 the answer is no or an internal fault, 2 usage, 3 refused 
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -38,12 +37,25 @@ VERBS = (
     "config",
 )
 
+HELP = """Medical Data Gateway: find, release, seal and verify medical imaging between organisations.
+
+\b
+mdg demo                                     see it, in about a minute
+mdg serve --folder DIR --sandbox             a gateway beside a folder of DICOM
+mdg index --problems                         what in it is not served, and why
+mdg keygen --out KEYS --name ME --id URI     your keys, and the card to give away
+mdg pack STUDY --to CARD --sign KEY -o FILE  one study, sealed for its receiver
+mdg open FILE --trust CARD --key KEY -o DIR  what came, if every byte is proved
+
+`mdg COMMAND --help` says more. Exit codes: 0 done, 1 the answer is no, 2 usage, 3 refused, 4 input or output.
+"""
+
 
 def command_line(verbs: Collection[str] = VERBS) -> typer.Typer:
     """`mdg` with these verbs. Typer reads the parameters of all that it is given before it runs one."""
     app = typer.Typer(
         name="mdg",
-        help="Medical Data Gateway: find, release, seal and verify medical imaging between organisations.",
+        help=HELP,
         context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -99,7 +111,4 @@ def _usage(error: typer.TyperException) -> Misuse:
 
 def main() -> None:
     """The console script."""
-    gc.set_threshold(
-        50_000
-    )  # a start makes tens of thousands of objects, all of which stay: looking for garbage is 6 % of it
     sys.exit(run(sys.argv[1:]))

@@ -9,8 +9,7 @@ from uuid import uuid4
 import typer
 
 from mdg.cli.consumer import ConsumerData, GatewayUrl, IhiText, read_ihi
-from mdg.cli.terminal import Json, advise, megabytes, progress, say
-from mdg.errors import InputOutput
+from mdg.cli.terminal import Json, advise, megabytes, new_place, progress, say
 
 
 def fetch(
@@ -32,8 +31,7 @@ def fetch(
     from mdg.cli.report import lines
     from mdg.client import Opened, find_study
 
-    if out.exists():
-        raise InputOutput(str(out), "is already there; name another --out")
+    new_place(out)
     patient = read_ihi(ihi)
     request_id = str(uuid4())
 

@@ -28,7 +28,7 @@ def inspect(
         report = anyio.run(lambda: envelope.inspect(path))
     said = report.to_json()
     shown = [f"{name}: {_text(value)}" for name, value in said.items() if name != "ok" and value not in (None, [], ())]
-    say(said, (*shown, *(line.format(path=path) for line in UNPROVED)), as_json)
+    say({**said, "ok": True}, (*shown, *(line.format(path=path) for line in UNPROVED)), as_json)
 
 
 def _text(value: object) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mdg.errors import Misuse
-from mdg.keys import Card, Ed25519Key
-from mdg.keys.card import read_public
+from mdg.keys import Card, Ed25519Key, X25519Key
+from mdg.keys.card import check_name, read_public
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ def read_receiver(path: Path) -> Party:
 def read_signer(path: Path) -> tuple[Party, Ed25519Key]:
     """Who signs, from the private key file; the card of `mdg keygen` beside it says the name. `Misuse` when that card
     belongs to another key."""
+    check_name(path, "ed25519", "key")
     key = Ed25519Key.read(str(path))
     beside = path.with_name(path.name.removesuffix(".ed25519.key") + ".card.json")
     if not path.name.endswith(".ed25519.key") or not beside.exists():
@@ -43,6 +44,12 @@ def read_signer(path: Path) -> tuple[Party, Ed25519Key]:
     if not isinstance(card, Card) or card.ed25519 != key.public:
         raise Misuse(f"{beside} is the card of another key than {path.name}")
     return Party(card.entity, card.ed25519), key
+
+
+def read_opener(path: Path) -> X25519Key:
+    """The private key that opens what is sent to its owner."""
+    check_name(path, "x25519", "key")
+    return X25519Key.read(str(path))
 
 
 def _nameless(public: bytes) -> Party:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mdg.cli.report import lines
-from mdg.cli.terminal import Json, advise, progress, say
+from mdg.cli.terminal import Json, advise, new_place, progress, say
 
 
 def open(  # noqa: A001 -- a verb's function has the verb's name
@@ -29,10 +29,12 @@ def open(  # noqa: A001 -- a verb's function has the verb's name
     import anyio
 
     from mdg import envelope
-    from mdg.keys import Trust, X25519Key
+    from mdg.cli.keyfile import read_opener
+    from mdg.keys import Trust
 
+    new_place(out)
     trusted = Trust.read(trust).pairs
-    private = X25519Key.read(str(key))
+    private = read_opener(key)
     with advise(f"mdg inspect {path}"), progress(f"opening {path.name}") as show:
         report = anyio.run(lambda: envelope.open_(path, trust=trusted, key=private, out=out, progress=show))
     say({"folder": str(out), **report.to_json()}, (*lines(report, opened=True), f"in {out}"), as_json)

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import typer
 
-from mdg.cli.terminal import Json, advise, count, megabytes, progress, say
+from mdg.cli.terminal import Json, advise, count, megabytes, new_place, progress, say
 from mdg.errors import InputOutput, Misuse, Refused, Unsupported
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def pack(
     with advise("mdg keygen --out DIR --name NAME --id URI"):
         sender, signer = read_signer(sign)
         receiver = read_receiver(to)
-    if out.exists():
-        raise InputOutput(str(out), "is already there; name another --out")
+    new_place(out)
     attached = _attached(file or [])
     instances = _instances(study_dir)
     with _explained(), progress(f"packing {out.name}") as show:

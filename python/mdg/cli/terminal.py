@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,6 +38,22 @@ def complain(error: MdgError, as_json: bool) -> int:
     for command in getattr(error, "__notes__", ()):
         typer.echo(f"try: {command}", err=True)
     return error.exit_code
+
+
+def command() -> str:
+    """How `mdg` was called, for lines that are there to be copied: `make` runs one that is not on the user's path."""
+    called = sys.argv[0]
+    if Path(called).name != "mdg" or shutil.which("mdg") == called:
+        return "mdg"
+    return called
+
+
+def new_place(out: Path) -> None:
+    """`InputOutput` unless something new can be put at `out`; asked before any work is done."""
+    if out.exists():
+        raise InputOutput(str(out), "is already there; name another --out")
+    if not out.parent.is_dir():
+        raise InputOutput(str(out.parent), "is not a folder; make it, or name another --out")
 
 
 def code_of(error: MdgError) -> str:

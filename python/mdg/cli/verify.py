@@ -24,10 +24,11 @@ def verify(
     import anyio
 
     from mdg import envelope
-    from mdg.keys import Trust, X25519Key
+    from mdg.cli.keyfile import read_opener
+    from mdg.keys import Trust
 
     trusted = Trust.read(trust).pairs
-    private = X25519Key.read(str(key)) if key else None
+    private = read_opener(key) if key else None
     with advise(f"mdg inspect {path}"), progress(f"verifying {path.name}") as show:
         report = anyio.run(lambda: envelope.verify(path, trust=trusted, key=private, progress=show))
     say(report.to_json(), lines(report, opened=key is not None), as_json)

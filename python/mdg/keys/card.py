@@ -13,11 +13,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from mdg import _core
 from mdg.errors import InputOutput, Misuse, Refused
 
+Kind: TypeAlias = Literal["x25519", "ed25519"]
 MEMBERS = ("id", "name", "contact", "x25519", "ed25519", "signature")
 CARD_LIMIT = 16 * 1024  # bytes; a card is about 500
 TEXT_LIMIT = 1024  # characters of id, name and contact
@@ -117,26 +118,28 @@ class Trust:
         return cls(tuple(pairs))
 
 
-def read_public(path: Path, use: Literal["x25519", "ed25519"]) -> Card | bytes:
-    """The card, or the raw 32-byte public key for this `use`, in a file. Errors as `Trust.read`.
-
-    Raw keys of all kinds look alike, so a name as `mdg keygen` gives it must not say that it is another one: to seal to
-    a signing key gives what nobody opens.
-    """
+def read_public(path: Path, kind: Kind) -> Card | bytes:
+    """The card, or the raw 32-byte public key of `kind` (x25519 or ed25519), in a file. Errors as `Trust.read`."""
+    check_name(path, kind, "pub")
     try:
         with path.open("rb") as file:
             data = file.read(CARD_LIMIT + 1)
     except OSError as error:
         raise InputOutput(str(path), error.strerror or "it cannot be read") from error
     if len(data) == 32:
-        if path.name.endswith((".key", f".{'ed25519' if use == 'x25519' else 'x25519'}.pub")):
-            raise Misuse(
-                f"{path} is another key than the public {use} key that is asked for; a NAME.card.json has the right one"
-            )
         return data
     if not data.lstrip().startswith(b"{"):
         raise Misuse(f"{path}: neither a card (JSON) nor a public key of 32 raw bytes")
     return Card.parse(data)
+
+
+def check_name(path: Path, kind: Kind, half: Literal["key", "pub"]) -> None:
+    """`Misuse` when the name, as `mdg keygen` gives it, says that a file holds another key than this `half` of `kind`.
+    Raw keys of all kinds look alike, and what is sealed to a private or a signing key nobody ever opens."""
+    end = path.name.rpartition(".")[2]
+    other = "ed25519" if kind == "x25519" else "x25519"
+    if (half, end) in (("pub", "key"), ("key", "pub")) or path.name.endswith((f"{other}.key", f"{other}.pub")):
+        raise Misuse(f"{path} is another key than the one that is asked for; mdg keygen calls it NAME.{kind}.{half}")
 
 
 def _signed_bytes(card: Card) -> bytes:
