@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,31 @@ def test_a_task_that_is_cancelled_leaves_nothing(
         if thread.name.startswith("AnyIO"):
             thread.join(60)
     assert not out.exists()
+    assert hidden(tmp_path) == []
+
+
+def test_a_file_system_without_exclusive_rename_serves_as_well(
+    parties: Parties, study: list[Path], tmp_path: Path
+) -> None:
+    """NFS answers EINVAL; here strace does."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    card, key = tmp_path / "to", tmp_path / "by"
+    card.write_bytes(parties.recipient.public)
+    parties.signer.write(str(key))
+    tracing = (strace, "-f", "-qq", "-o", os.devnull, "-e", "trace=renameat2", "-e", "inject=renameat2:error=EINVAL")
+    python = (*tracing, sys.executable, "-m", "mdg.cli")
+    pack = (*python, "pack", str(study[0].parent), "--to", str(card), "--sign", str(key), "-o")
+    if subprocess.run([*tracing, "true"], check=False, capture_output=True, timeout=60).returncode:
+        pytest.skip("strace may not trace here")
+    for out, arguments in (
+        (tmp_path / "sealed.zip", pack),
+        (tmp_path / "folder", (*pack[:-1], "--as-directory", "-o")),
+    ):
+        done = subprocess.run([*arguments, str(out)], check=False, timeout=60)
+        assert done.returncode == 0
+        assert parties.verify(out, trust=[(None, parties.signer.public)])["instances"] == 4
     assert hidden(tmp_path) == []
 
 

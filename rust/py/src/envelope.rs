@@ -24,7 +24,8 @@ use mdg_core::seal::keys as agreement;
 use mdg_core::{Code, Error, ReadAt, Result};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat, renameat_with, syncfs};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with, syncfs};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::error::raise;
@@ -353,13 +354,22 @@ impl Private {
     /// Gives it its name, which must still be free, and makes that durable, unless `progress` stops it.
     fn publish(self, target: &Path, progress: &mut Progress<'_>) -> Result<()> {
         progress.confirm()?;
-        renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE)
-            .map_err(|error| failed(target, &error.into()))?;
+        rename_new(&self.path, target).map_err(|error| failed(target, &error))?;
         self.above.sync_all().map_err(|error| {
-            // A name that may be gone after a crash is not kept either; then it is removed like any failure.
-            let _ = renameat(CWD, target, CWD, &self.path);
+            // A name that may be gone after a crash is not kept either.
+            remove(target);
             failed(target, &error)
         })
+    }
+}
+
+/// Renames and replaces nothing. NFS has no such call (EINVAL): there a file gets a second name, which fails where
+/// something stands and lets [`Private`] remove the first one, and a folder replaces an empty folder at most.
+fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) if from.is_dir() => fs::rename(from, to),
+        Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(from, to),
+        done => Ok(done?),
     }
 }
 
