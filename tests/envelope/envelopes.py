@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator, FormatChecker
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -99,3 +100,13 @@ class Parties:
         arguments: dict[str, Any] = {"trust": self.trust, "key": self.recipient, "out": str(out)}
         report: dict[str, Any] = json.loads(_core.open_envelope(str(path), **(arguments | other)))
         return report
+
+
+def schema_judges(shared_data: Path) -> dict[str, Draft202012Validator]:
+    """The official JMIX schemas, formats included, by the name of the document."""
+    checker = FormatChecker(formats=["uuid", "date-time", "date"])
+    schemas = shared_data / "jmix-spec" / "schemas"
+    return {
+        name: Draft202012Validator(json.loads((schemas / f"{name}.schema.json").read_text()), format_checker=checker)
+        for name in ("manifest", "audit", "metadata", "files")
+    }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+import zipfile
 from collections import defaultdict
 from pathlib import Path
 
 import anyio
 import pytest
-from tests.envelope.envelopes import ENVELOPE_ID, RECEIVER, REQUEST, SENDER, TIMESTAMP, Parties
+from tests.envelope.envelopes import ENVELOPE_ID, RECEIVER, REQUEST, SENDER, TIMESTAMP, Parties, schema_judges
 
 from mdg import _core, envelope
 from mdg.errors import Refused
@@ -32,7 +33,7 @@ def studies(folder: Path) -> dict[str, dict[str, _core.Indexed]]:
 def test_every_real_study_of_one_patient_comes_out_identical(
     shared_data: Path, parties: Parties, tmp_path: Path
 ) -> None:
-    found = studies(shared_data)
+    found, judges = studies(shared_data), schema_judges(shared_data)
     assert len(found) > 50
     for number, (uid, files) in enumerate(found.items()):
         sealed, out = tmp_path / f"{number}.zip", tmp_path / f"{number}"
@@ -44,6 +45,11 @@ def test_every_real_study_of_one_patient_comes_out_identical(
         for sop, one in files.items():
             assert (out / "dicom" / f"{sop}.dcm").read_bytes() == Path(one.path).read_bytes(), one.path
         assert len(list((out / "dicom").iterdir())) == len(files)
+        judges["metadata"].validate(json.loads((out / "metadata.json").read_text()))
+        judges["files"].validate(json.loads((out / "files.json").read_text()))
+        with zipfile.ZipFile(sealed) as archive:
+            judges["manifest"].validate(json.loads(archive.read("manifest.json")))
+            judges["audit"].validate(json.loads(archive.read("audit.json")))
         sealed.unlink()
 
 
