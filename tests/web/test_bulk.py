@@ -173,6 +173,6 @@ async def test_a_source_that_changed_before_the_first_byte_is_an_answer() -> Non
 
 async def test_a_reader_that_is_too_slow_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "SLOWEST", 0.02)
-    source = Source([MIB] * 3)
+    source = Source([MIB] * 9)  # more than are made ahead: the making waits for the sending, and ends with it
     wire = Wire(source, slow=5.0)
     assert await run(source, wire) == [(0, "slow-reader")]

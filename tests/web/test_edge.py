@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from mdg.audit import Audit
+from mdg.web import server
 from mdg.web.edge import as_problem
 
 pytestmark = pytest.mark.anyio
@@ -187,3 +190,20 @@ async def test_readiness_counts_no_records(start: Start, monkeypatch: pytest.Mon
 def test_a_caller_who_leaves_in_the_middle_of_a_body_is_no_fault_of_ours() -> None:
     problem = as_problem(ClientDisconnect())
     assert (problem.status, problem.reason) == (400, "disconnected")
+
+
+async def test_a_connection_ends_though_its_peer_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F15: else every reader that stops keeps a socket, and what was written to it, for as long as it likes."""
+    monkeypatch.setattr(server, "CLOSING", 0.05)
+    ended = anyio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nothing: Any = None
+        connection = server.Connection(nothing, nothing, nothing, nothing, nothing, reader, writer)
+        writer.write(bytes(64 << 20))
+        await connection._close()
+        ended.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        with socket.create_connection(listener.sockets[0].getsockname()), anyio.fail_after(10):
+            await ended.wait()

@@ -7,6 +7,8 @@ stream that must not go on is broken off: the announced length tells the reader 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import anyio
 import structlog
 from anyio import to_thread
@@ -81,7 +83,8 @@ class BulkResponse:
 
         async def make() -> None:
             try:
-                await _make(first, pieces, give)
+                with suppress(anyio.BrokenResourceError):  # the sending has ended, for a reason of its own
+                    await _make(first, pieces, give)
             except MdgError as error:
                 sent.why = str(getattr(error, "code", type(error).__name__))
                 tasks.cancel_scope.cancel()

@@ -5,6 +5,7 @@ The applications use nothing that only hypercorn has, so another ASGI server can
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -12,11 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from hypercorn import protocol
-from hypercorn.asyncio import serve
+from hypercorn.asyncio import run, serve
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 from hypercorn.protocol.h11 import H11Protocol
 from starlette.types import ASGIApp
 
+CLOSING = 60.0
+"""Seconds that a peer has to take what was written before its connection was closed."""
 GRACE = 10.0
 """Seconds that running downloads get after the stop; they resume by Range elsewhere (security-tests X24)."""
 
@@ -33,7 +37,20 @@ class Http11(H11Protocol):
         await super()._create_stream(replace(request, headers=headers))
 
 
+class Connection(TCPServer):
+    """A connection that ends. hypercorn closes one only when the peer has taken all that was written; a peer that takes
+    nothing any more would keep the socket and what was written to it for ever (security-tests F15)."""
+
+    async def _close(self) -> None:
+        closing = asyncio.create_task(super()._close())
+        await asyncio.wait([closing], timeout=CLOSING)
+        if not closing.done():
+            self.writer.transport.abort()
+            await closing
+
+
 protocol.H11Protocol = Http11  # type: ignore[attr-defined]  # the name hypercorn looks up, not one it offers
+run.TCPServer = Connection  # type: ignore[attr-defined]  # likewise
 
 
 async def listen(app: ASGIApp, listener: socket.socket, stop: Callable[[], Awaitable[object]]) -> None:
