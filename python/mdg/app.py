@@ -54,6 +54,7 @@ from mdg.web.fhir import FhirDoor
 from mdg.web.health import HealthDoor
 from mdg.web.jmix import JmixDoor
 from mdg.web.metrics import Metrics
+from mdg.web.streams import Streams
 from mdg.web.wellknown import WellKnownDoor
 
 STARTED = datetime.now(UTC)
@@ -94,7 +95,8 @@ def create_public(rooms: Rooms) -> Starlette:
         f"{settings.public_url}/fhir",
         lambda: _statement(rooms, routes),
     )
-    jmix = JmixDoor(rooms.retrieval, settings.public_url, rooms.metrics)
+    streams = Streams(settings.streams, settings.streams_each)
+    jmix = JmixDoor(rooms.retrieval, settings.public_url, rooms.metrics, streams)
     health = HealthDoor(partial(_ready, rooms))
     known = WellKnownDoor(
         settings.public_url, [issuer.iss for issuer in _issuers(rooms.settings)], _token_url(settings)

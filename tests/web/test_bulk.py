@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anyio
 import pytest
 
-from mdg.errors import Conflict, Forbidden, Refused, Unavailable
+from mdg.errors import Conflict, Forbidden, Refused, Throttled, Unavailable
 from mdg.exchange.release import Release
+from mdg.model.request import Requester
 from mdg.web import bulk
 from mdg.web.bulk import BulkResponse
 from mdg.web.metrics import Metrics
+from mdg.web.streams import Streams
 
 pytestmark = pytest.mark.anyio
 
@@ -176,3 +180,15 @@ async def test_a_reader_that_is_too_slow_is_left(monkeypatch: pytest.MonkeyPatch
     source = Source([MIB] * 9)  # more than are made ahead: the making waits for the sending, and ends with it
     wire = Wire(source, slow=5.0)
     assert await run(source, wire) == [(0, "slow-reader")]
+
+
+@pytest.mark.parametrize("fault", [None, Forbidden(reason="x")])
+async def test_a_place_is_free_again_however_the_stream_ended(fault: Exception | None) -> None:
+    streams = Streams(1, 1)
+    who = cast("Requester", SimpleNamespace(issuer="i", client_id="c", organisation="o"))
+    for _ in range(2):
+        with suppress(Forbidden), streams.place(who):
+            with pytest.raises(Throttled), streams.place(who):
+                pass
+            if fault is not None:
+                raise fault

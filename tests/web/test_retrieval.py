@@ -76,6 +76,13 @@ async def get(gateway: Any, path: str, method: str = "GET", **headers: str) -> A
     return await gateway.consumer.ask(method, path, scopes=RETRIEVE, headers=fields)
 
 
+async def credentials(consumer: Any, path: str) -> dict[str, str]:
+    """Token and proof for a GET of `path`, for a test that reads the answer as it comes."""
+    token = await consumer.tokens.token(f"{consumer.url}/fhir", RETRIEVE, ihi=EXAMPLE_IHI)
+    proof = consumer.keyring.dpop.prove("GET", consumer.url + path.partition("?")[0], token.value)
+    return {"Authorization": f"DPoP {token.value}", "DPoP": proof}
+
+
 async def test_a_study_is_asked_for_fetched_whole_and_opens_with_the_fresh_key(
     start: Start, tmp_path: Path, phantom: Path
 ) -> None:
@@ -469,17 +476,38 @@ async def test_what_is_granted_is_decided_again(start: Start) -> None:
         assert (await get(gateway, grant["path"])).status_code == 403
 
 
+async def test_more_downloads_than_configured_are_told_to_come_back(start: Start, tmp_path: Path) -> None:
+    """D8, P16: one address used many times at once; another requester still gets in, until all places are taken."""
+    write_phantom(tmp_path / "images" / "ct", slices=40)
+    async with start(folders=(tmp_path / "images",), streams=2, streams_each=1) as gateway:
+        _, _, grant = await granted(gateway)
+        address = "/api/jmix?studyInstanceUid=" + (await study_of(gateway))["identifier"][0]["value"][8:]
+        second, third = await gateway.new_consumer("second"), await gateway.new_consumer("third")
+        consumer = gateway.consumer
+        async with consumer.http.stream(
+            "GET", grant["url"], headers=await credentials(consumer, grant["path"])
+        ) as first:
+            assert first.status_code == 200
+            for path in (grant["path"], address):
+                refused = await get(gateway, path)
+                assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+                assert refused.json()["issue"][0]["code"] == "throttled"
+                (record,) = await gateway.records(refused.headers["x-request-id"])
+                assert record["outcomeDesc"] == "streams"
+            assert (await second.ask("GET", address, scopes=RETRIEVE)).status_code == 200
+            async with consumer.http.stream("GET", gateway.url + address, headers=await credentials(second, address)):
+                assert (await third.ask("GET", address, scopes=RETRIEVE)).status_code == 429
+
+
 async def test_a_stop_lets_a_running_download_end_and_takes_no_new_one(start: Start, tmp_path: Path) -> None:
     """X24: the envelope is larger than what the kernel holds for a reader that waits."""
     write_phantom(tmp_path / "images" / "ct", slices=40)
     async with start(folders=(tmp_path / "images",)) as gateway:
         _, _, grant = await granted(gateway)
         consumer = gateway.consumer
-        token = await consumer.tokens.token(f"{gateway.url}/fhir", RETRIEVE, ihi=EXAMPLE_IHI)
-        proof = consumer.keyring.dpop.prove("GET", grant["url"].partition("?")[0], token.value)
         received = 0
         async with consumer.http.stream(
-            "GET", grant["url"], headers={"Authorization": f"DPoP {token.value}", "DPoP": proof}
+            "GET", grant["url"], headers=await credentials(consumer, grant["path"])
         ) as answer:
             async for piece in answer.aiter_raw():
                 if not received:

@@ -88,7 +88,9 @@ class Retrieval:
         async with self._replay.once("nonce", asked.nonce_key, asked.nonce_until):
             held, ihi, verdict = await self._disclosable(requester, await self._holdings.study_by_id(asked.study))
             made = await self._workshop.made(
-                ("request", asked.digest), partial(self._make_for_request, requester, asked, held, ihi)
+                ("request", asked.digest),
+                _owner(requester),
+                partial(self._make_for_request, requester, asked, held, ihi),
             )
             await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
         return self._granted(requester, made)
@@ -118,15 +120,9 @@ class Retrieval:
             raise Unprocessable("the directory has no key of this organisation to seal to", reason="no-key")
         made = await self._envelopes.current(requester, held, card.x25519, self._judge.clock())
         if made is None:
-            key = (
-                "directory",
-                requester.issuer,
-                requester.client_id,
-                requester.organisation,
-                held.study.key,
-                card.x25519,
-            )
-            made = await self._workshop.made(key, partial(self._make_for_card, requester, card, held, ihi))
+            owner = _owner(requester)
+            key = ("directory", owner, held.study.key, card.x25519)
+            made = await self._workshop.made(key, owner, partial(self._make_for_card, requester, card, held, ihi))
             await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
         return await self._release(requester, made, verdict, wanted, request_id)
 
@@ -292,6 +288,11 @@ class Retrieval:
                 details=(("recipe", made.id), ("study-version", str(made.study_version))),
             )
         )
+
+
+def _owner(requester: Requester) -> tuple[str, str, str]:
+    """Whose an envelope is: one client's, acting for one organisation (`Envelope.belongs_to`)."""
+    return requester.issuer, requester.client_id, requester.organisation
 
 
 def _etag(sha256: bytes) -> str:

@@ -25,6 +25,8 @@ AT_ONCE = 2
 """Envelopes made at the same time: each keeps a core and a disk busy."""
 WAITING = 32
 """Envelopes that may wait to be made; more are refused with 429 (security-tests D14)."""
+WAITING_EACH = 8
+"""Those of one requester, finished ones that it has not come back for included: nobody shuts the others out."""
 KEPT = 300.0
 """Seconds that finished work waits for the caller who was told to come back: as long as a request lives."""
 SWEEP = 60.0
@@ -37,6 +39,7 @@ log = structlog.get_logger("mdg.workshop")
 class _Job:
     """An envelope in the making, shared by all who wait for it. `since`: when it was done, on anyio's clock."""
 
+    owner: object
     done: anyio.Event = field(default_factory=anyio.Event)
     since: float = float("inf")
     made: Envelope | None = None
@@ -67,8 +70,8 @@ class Workshop:
                 self._workers = None
                 workers.cancel_scope.cancel()
 
-    async def made(self, key: object, make: Callable[[], Awaitable[Envelope]]) -> Envelope:
-        """The envelope that `make` makes; `key` says when two callers want the same one.
+    async def made(self, key: object, owner: object, make: Callable[[], Awaitable[Envelope]]) -> Envelope:
+        """The envelope that `make` makes for `owner`; `key` says when two callers want the same one.
 
         `Unavailable` when it is not ready in time, `Throttled` when too many are waited for, `Conflict` when a file is
         no longer what was indexed, `Unprocessable` when the study cannot be packed.
@@ -77,9 +80,10 @@ class Workshop:
         if job is None:
             if self._workers is None:
                 raise Unavailable(reason="stopping")
-            if len(self._jobs) >= AT_ONCE + WAITING:
+            theirs = sum(job.owner == owner for job in self._jobs.values())
+            if len(self._jobs) >= AT_ONCE + WAITING or theirs >= WAITING_EACH:
                 raise Throttled("many envelopes are being made; try again later", headers={"Retry-After": "30"})
-            job = self._jobs[key] = _Job()
+            job = self._jobs[key] = _Job(owner)
             self._workers.start_soon(self._work, job, make)
         with anyio.move_on_after(self.patience):
             await job.done.wait()

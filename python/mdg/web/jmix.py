@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mdg.access.ticket import from_query
 from mdg.errors import Invalid, NotFound, NotSupported
-from mdg.exchange.release import Wanted
+from mdg.exchange.release import Release, Wanted
 from mdg.exchange.retrieval import Granted, Retrieval
 from mdg.fhir.imaging_study import UID
 from mdg.web.answers import JsonResponse
 from mdg.web.asking import accepts, body, media_type, query, request_id, requester
 from mdg.web.bulk import BulkResponse
 from mdg.web.metrics import Metrics
+from mdg.web.streams import Streams
 
 JOSE = ("application/jose",)
 ZIP = ("application/zip",)
@@ -28,10 +31,11 @@ REQUEST_LIMIT = 64 * 1024
 class JmixDoor:
     """Doors of retrieval on the public listener; `public_url` is where callers reach it."""
 
-    def __init__(self, retrieval: Retrieval, public_url: str, metrics: Metrics) -> None:
+    def __init__(self, retrieval: Retrieval, public_url: str, metrics: Metrics, streams: Streams) -> None:
         self._retrieval = retrieval
         self._public_url = public_url
         self._metrics = metrics
+        self._streams = streams
 
     async def request(self, request: Request) -> Response:
         """`POST /api/jmix/requests`: 201 and where the envelope is."""
@@ -54,22 +58,15 @@ class JmixDoor:
     async def download(self, request: Request) -> ASGIApp:
         """`GET /api/jmix/r/{recipe}?t=…`: the bytes of a granted envelope."""
         accepts(request, ZIP)
-        release = await self._retrieval.download(
-            requester(request),
-            request.path_params["recipe"],
-            from_query(request.scope["query_string"]),
-            _wanted(request),
-            request_id(request),
-        )
-        return BulkResponse(release, self._metrics)
+        ticket = from_query(request.scope["query_string"])
+        return self._sent(request, partial(self._retrieval.download, id_=request.path_params["recipe"], ticket=ticket))
 
     async def by_study(self, request: Request) -> ASGIApp:
         """`GET /api/jmix?studyInstanceUid=…`: the envelope of a study, sealed to the client's key in the directory."""
         accepts(request, ZIP)
         match query(request):
             case [("studyInstanceUid", uid)] if UID.match(uid):
-                release = await self._retrieval.fetch(requester(request), uid, _wanted(request), request_id(request))
-                return BulkResponse(release, self._metrics)
+                return self._sent(request, partial(self._retrieval.fetch, uid=uid))
             case [("studyInstanceUid", _)]:
                 raise Invalid("studyInstanceUid is a DICOM UID")
         raise NotSupported("this address takes exactly one parameter, studyInstanceUid")
@@ -78,10 +75,7 @@ class JmixDoor:
         """`GET /api/jmix/{id}`: a finished envelope."""
         accepts(request, ZIP)
         _no_query(request)
-        release = await self._retrieval.stored(
-            requester(request), _envelope_id(request), _wanted(request), request_id(request)
-        )
-        return BulkResponse(release, self._metrics)
+        return self._sent(request, partial(self._retrieval.stored, envelope_id=_envelope_id(request)))
 
     async def manifest(self, request: Request) -> Response:
         """`GET /api/jmix/{id}/manifest`: the exact bytes that were signed."""
@@ -89,6 +83,17 @@ class JmixDoor:
         _no_query(request)
         exact = await self._retrieval.manifest(requester(request), _envelope_id(request), request_id(request))
         return Response(exact, media_type="application/json")
+
+    def _sent(self, request: Request, release: Callable[..., Awaitable[Release]]) -> ASGIApp:
+        """The release as an answer, with a place among the streams from before its record until after its end."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            who = requester(request)
+            with self._streams.place(who):
+                given = await release(requester=who, wanted=_wanted(request), request_id=request_id(request))
+                await BulkResponse(given, self._metrics)(scope, receive, send)
+
+        return answer
 
     def _grant(self, granted: Granted) -> dict[str, object]:
         return {
