@@ -163,7 +163,7 @@ async def test_a_method_that_nobody_knows_makes_no_new_series(start: Start) -> N
             answer = await raw(gateway, method + b" /livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n")
             assert status(answer) == 405
         text = gateway.rooms.metrics.text().decode()
-        assert 'method="other",status="405"} 3.0' in text
+        assert 'method="other",status="405"}' in text
         assert "AAA" not in text
 
 

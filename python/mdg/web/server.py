@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +44,8 @@ class Connection(TCPServer):
 
     async def _close(self) -> None:
         closing = asyncio.create_task(super()._close())
-        await asyncio.wait([closing], timeout=CLOSING)
+        with suppress(asyncio.CancelledError):  # the server stops: then there is no time left for this peer
+            await asyncio.wait([closing], timeout=CLOSING)
         if not closing.done():
             self.writer.transport.abort()
             await closing
