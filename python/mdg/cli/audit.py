@@ -20,10 +20,10 @@ OUTCOMES = {"0": "success", "4": "refused", "8": "failed"}
 
 @app.command()
 def show(
-    request_id: Annotated[str, typer.Argument(help="The X-Request-ID of an answer.")],
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The X-Request-ID of an answer.")],
     *,
     config: ConfigFile = None,
-    data: Annotated[Path | None, typer.Option(help="Data folder of the gateway.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Data folder of the gateway.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print what was recorded for one request; with --json the whole AuditEvents."""

@@ -10,7 +10,7 @@ import typer
 from mdg.cli.terminal import Json, say
 
 app = typer.Typer(help="Show and check settings without starting.", no_args_is_help=True, rich_markup_mode=None)
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="The settings file (TOML).")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The settings file (TOML).")]
 
 
 @app.command()

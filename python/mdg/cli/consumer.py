@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
 ELSEWHERE = "only what is on this machine is asked from the command line; let a gateway retrieve from elsewhere"
 
-IhiText = Annotated[str, typer.Option("--ihi", help="The patient's IHI; - reads it from standard input.")]
-GatewayUrl = Annotated[str, typer.Option("--gateway", help="Base URL of the gateway to ask.")]
-ConsumerData = Annotated[Path | None, typer.Option("--data", help="Folder of this consumer's keys, made when absent.")]
+IhiText = Annotated[
+    str, typer.Option("--ihi", metavar="IHI|-", help="The patient's IHI; - reads it from standard input.")
+]
+GatewayUrl = Annotated[str, typer.Option("--gateway", metavar="URL", help="Base URL of the gateway to ask.")]
+ConsumerData = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Folder of this consumer's keys, made when absent.")
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,9 @@ TAMPER = "MDG_DEMO_TAMPER"
 
 def demo(
     *,
-    data: Annotated[Path | None, typer.Option(help="Folder of DICOM to show in place of the phantom.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of DICOM to show in place of the phantom.")
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave all running until interrupted, and say how to ask.")
     ] = False,

@@ -15,10 +15,10 @@ from mdg.cli.terminal import Json, advise, megabytes, new_place, progress, say
 def fetch(
     *,
     gateway: GatewayUrl,
-    study: Annotated[str, typer.Option(help="StudyInstanceUID, as `mdg find` prints it.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="New folder for the study.")],
+    study: Annotated[str, typer.Option(metavar="UID", help="StudyInstanceUID, as `mdg find` prints it.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="New folder for the study.")],
     ihi: IhiText = "-",
-    purpose: Annotated[str, typer.Option(help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
+    purpose: Annotated[str, typer.Option(metavar="CODE", help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:

@@ -15,7 +15,7 @@ def find(
     *,
     gateway: GatewayUrl,
     ihi: IhiText = "-",
-    purpose: Annotated[str, typer.Option(help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
+    purpose: Annotated[str, typer.Option(metavar="CODE", help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:

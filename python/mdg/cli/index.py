@@ -44,8 +44,12 @@ def index(
     ] = None,
     *,
     config: ConfigFile = None,
-    data: Annotated[Path | None, typer.Option(help="Folder for database, keys and what is received.")] = None,
-    identity: Annotated[Path | None, typer.Option(help="identity.csv: PatientID, issuer, IHI, source, date.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for database, keys and what is received.")
+    ] = None,
+    identity: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="identity.csv: PatientID, issuer, IHI, source, date.")
+    ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Read every file again.")] = False,
     problems: Annotated[bool, typer.Option("--problems", help="List what is not served, and what to do.")] = False,
     as_json: Json = False,

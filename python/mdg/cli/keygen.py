@@ -15,10 +15,10 @@ from mdg.errors import InputOutput, Misuse
 
 def keygen(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the key files; made when absent.")],
-    name: Annotated[str, typer.Option(help="Name of the organisation; it also names the files.")],
-    id: Annotated[str, typer.Option(help="URI of the organisation.")],  # noqa: A002 -- the option is --id
-    contact: Annotated[str, typer.Option(help="Mail address for whoever receives an envelope.")] = "",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the key files; made when absent.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the organisation; it also names the files.")],
+    id: Annotated[str, typer.Option(metavar="URI", help="URI of the organisation.")],  # noqa: A002 -- the option is --id
+    contact: Annotated[str, typer.Option(metavar="MAIL", help="Mail address for whoever receives an envelope.")] = "",
     as_json: Json = False,
 ) -> None:
     """Make the key pairs and the card of one organisation.

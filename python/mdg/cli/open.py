@@ -14,12 +14,14 @@ from mdg.cli.terminal import Json, advise, new_place, progress, say
 def open(  # noqa: A001 -- a verb's function has the verb's name
     path: Annotated[Path, typer.Argument(metavar="ENVELOPE", help="A ZIP file or a folder.")],
     *,
-    key: Annotated[Path, typer.Option(help="Your NAME.x25519.key.")],
+    key: Annotated[Path, typer.Option(metavar="KEY", help="Your NAME.x25519.key.")],
     trust: Annotated[
-        list[Path], typer.Option(help="Card or raw Ed25519 public key of who may have signed; repeatable.")
+        list[Path],
+        typer.Option(metavar="CARD|PUB", help="Card or raw Ed25519 public key of who may have signed; repeatable."),
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="New folder for metadata.json, files.json, dicom/ and files/.")
+        Path,
+        typer.Option("-o", "--out", metavar="DIR", help="New folder for metadata.json, files.json, dicom/ and files/."),
     ],
     as_json: Json = False,
 ) -> None:

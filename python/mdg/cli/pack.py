@@ -25,18 +25,20 @@ PROFILES = ("jmix-1.0",)
 
 
 def pack(
-    study_dir: Annotated[Path, typer.Argument(help="Folder with the DICOM files of one study.")],
+    study_dir: Annotated[Path, typer.Argument(metavar="STUDY_DIR", help="Folder with the DICOM files of one study.")],
     *,
-    to: Annotated[Path, typer.Option(help="Card or raw X25519 public key of the receiver.")],
-    sign: Annotated[Path, typer.Option(help="Your NAME.ed25519.key; NAME.card.json beside it says who you are.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The envelope; it must not be there yet.")],
+    to: Annotated[Path, typer.Option(metavar="CARD|PUB", help="Card or raw X25519 public key of the receiver.")],
+    sign: Annotated[
+        Path, typer.Option(metavar="KEY", help="Your NAME.ed25519.key; NAME.card.json beside it says who you are.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The envelope; it must not be there yet.")],
     as_directory: Annotated[
         bool, typer.Option("--as-directory", help="Write a folder in place of a ZIP file.")
     ] = False,
     file: Annotated[
-        list[Path] | None, typer.Option(help="A report or other file to send along; repeat for more.")
+        list[Path] | None, typer.Option(metavar="PATH", help="A report or other file to send along; repeat for more.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="Format of the envelope.")] = PROFILES[0],
+    profile: Annotated[str, typer.Option(metavar="NAME", help="Format of the envelope.")] = PROFILES[0],
     as_json: Json = False,
 ) -> None:
     """Seal one study for one receiver and sign it."""

@@ -51,10 +51,10 @@ def serve(
 @app.command()
 def token(
     *,
-    gateway: Annotated[str, typer.Option(help="Base URL of the gateway that the token is for.")],
+    gateway: Annotated[str, typer.Option(metavar="URL", help="Base URL of the gateway that the token is for.")],
     ihi: IhiText = "-",
-    purpose: Annotated[str, typer.Option(help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
-    scope: Annotated[str, typer.Option(help="Scopes, separated by spaces.")] = DISCOVERY,
+    purpose: Annotated[str, typer.Option(metavar="CODE", help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
+    scope: Annotated[str, typer.Option(metavar="SCOPES", help="Scopes, separated by spaces.")] = DISCOVERY,
     curl: Annotated[bool, typer.Option("--curl", help="Print a whole request that works, for a shell.")] = False,
     data: ConsumerData = None,
     as_json: Json = False,

@@ -35,11 +35,17 @@ SETTLE = 2.0
 def serve(
     *,
     config: ConfigFile = None,
-    folder: Annotated[list[Path] | None, typer.Option(help="Folder of DICOM files, referenced in place.")] = None,
-    identity: Annotated[Path | None, typer.Option(help="identity.csv: PatientID, issuer, IHI, source, date.")] = None,
+    folder: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Folder of DICOM files, referenced in place.")
+    ] = None,
+    identity: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="identity.csv: PatientID, issuer, IHI, source, date.")
+    ] = None,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="On this machine only, with stand-in services.")] = False,
-    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1.", min=0, max=65535)] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder for database, keys and what is received.")] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help="Port on 127.0.0.1.", min=0, max=65535)] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for database, keys and what is received.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Serve discovery and retrieval of the images in a folder."""

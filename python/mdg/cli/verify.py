@@ -15,9 +15,12 @@ def verify(
     path: Annotated[Path, typer.Argument(metavar="ENVELOPE", help="A ZIP file or a folder.")],
     *,
     trust: Annotated[
-        list[Path], typer.Option(help="Card or raw Ed25519 public key of who may have signed; repeatable.")
+        list[Path],
+        typer.Option(metavar="CARD|PUB", help="Card or raw Ed25519 public key of who may have signed; repeatable."),
     ],
-    key: Annotated[Path | None, typer.Option(help="Your NAME.x25519.key, to check the content as well.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Your NAME.x25519.key, to check the content as well.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check signature and hashes of an envelope; write nothing."""
