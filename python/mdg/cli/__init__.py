@@ -10,6 +10,7 @@ Exit codes: 0 done, 1 the answer is no or an internal fault, 2 usage, 3 refused 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -111,4 +112,7 @@ def _usage(error: typer.TyperException) -> Misuse:
 
 def main() -> None:
     """The console script."""
+    gc.set_threshold(
+        50_000
+    )  # a start makes tens of thousands of objects, all of which stay: looking for garbage is 6 % of it
     sys.exit(run(sys.argv[1:]))

@@ -13,8 +13,8 @@ use mdg_crypto::sha2x::{Lane, Pair, digests};
 
 use crate::error::{Error, Result};
 
-/// Bytes of one piece.
-pub(super) const PIECE: usize = 1 << 20;
+/// Bytes of one piece: most instances lie whole in one, so that either thread can hash them.
+pub(super) const PIECE: usize = 2 << 20;
 /// Pieces in use: one filled, one hashed, two on their way.
 const PIECES: usize = 4;
 
