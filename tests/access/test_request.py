@@ -147,3 +147,19 @@ async def test_a_member_given_twice_is_refused() -> None:
     twice = json.dumps(content())[:-1] + ',"study":"another"}'
     with pytest.raises(Unauthenticated):
         await signed(SIGNER.sign_jws(twice.encode(), "ief-retrieval+jws"))
+
+
+async def test_a_key_id_that_none_can_be_is_not_looked_up() -> None:
+    """A directory would be asked for it by URL, and what it cannot be asked for would read as a fault of ours."""
+
+    class Asked(LocalDirectory):
+        async def card_by_kid(self, kid: str) -> Card | None:
+            raise AssertionError("the directory was asked")
+
+    header = base64.urlsafe_b64encode(json.dumps({"alg": "EdDSA", "kid": "k" * 3000}).encode()).rstrip(b"=")
+    _, *rest = SIGNER.sign_jws(json.dumps(content()).encode(), "ief-retrieval+jws").split(b".")
+    with pytest.raises(Unauthenticated) as refused:
+        await verify_request(
+            b".".join([header, *rest]), audience=CUSTODIAN.uri, requester=SUBJECT, directory=Asked([], []), now=NOW
+        )
+    assert refused.value.reason == "request-owner"

@@ -147,6 +147,18 @@ async def test_the_decision_is_asked_again_and_cuts_the_stream(monkeypatch: pyte
     assert not wire.ended
 
 
+async def test_a_slow_reader_is_asked_about_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C21: within 5 s or 64 MiB; at the slowest rate that is borne, 64 MiB take an hour."""
+    monkeypatch.setattr(bulk, "DECIDE_AFTER", 0.0)
+
+    async def again() -> None:
+        if wire.body:
+            raise Forbidden(reason="decision-changed")
+
+    wire = Wire(source := Source([MIB] * 5))
+    assert await run(source, wire, again=again) == [(MIB, "aborted-consent")]
+
+
 async def test_a_decision_that_cannot_be_made_cuts_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "DECIDE_EVERY", MIB)
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from mdg.access.issuer import KID_LIMIT
 from mdg.access.jwt import Malformed, UnverifiedToken, strict_object
 from mdg.errors import Refused, Unauthenticated, Unprocessable
 from mdg.keys import Card, Directory
@@ -64,7 +65,7 @@ async def verify_request(
     try:
         token = UnverifiedToken.parse(jws.decode("ascii"))
         kid = token.header.get("kid")
-        card = await directory.card_by_kid(kid) if isinstance(kid, str) else None
+        card = await directory.card_by_kid(kid) if isinstance(kid, str) and len(kid) <= KID_LIMIT else None
         if card is None or card.id != requester.organisation.uri:
             raise Malformed("owner")
         claims = strict_object(card.verify_jws(jws, JWS_TYPE))

@@ -1,8 +1,8 @@
 """`BulkResponse`: the one place where a `Release` becomes bytes on a connection (architecture "Bytes"; ecosystem 15).
 
 Pieces of up to 1 MiB are made in worker threads of a limiter of their own, two ahead of the one being sent, so memory
-stays at four pieces for any study, and a slow reader slows the reading. The release is decided again every 64 MiB. A
-stream that must not go on is broken off: the announced length tells the reader that it is not whole.
+stays at four pieces for any study, and a slow reader slows the reading. The release is decided again every 64 MiB and
+every 5 s. A stream that must not go on is broken off: the announced length tells the reader that it is not whole.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ AHEAD = 2
 """Pieces made ahead. The pool of a stream has four buffers: one being sent, two waiting, one being filled."""
 DECIDE_EVERY = 64 << 20
 """Bytes after which the decision is asked again (security-tests C21)."""
+DECIDE_AFTER = 5.0
+"""Seconds after which it is asked again too, however little has been sent: a slow reader outlives a withdrawal else."""
 SLOWEST = 60.0
 """Seconds that the connection may take for one piece: about 17 kB/s (security-tests F15)."""
 WORKERS = anyio.CapacityLimiter(8)
@@ -98,15 +100,15 @@ class BulkResponse:
     async def _send(
         self, take: MemoryObjectReceiveStream[memoryview], start: dict[str, object], sent: _Progress, send: Send
     ) -> None:
-        decided = 0
+        decided, asked = 0, anyio.current_time()
         async with take:
             async for piece in take:
                 if sent.bytes == 0:
                     await send(start)
-                if sent.bytes - decided >= DECIDE_EVERY:
+                if sent.bytes - decided >= DECIDE_EVERY or anyio.current_time() >= asked + DECIDE_AFTER:
                     if not await self._still_allowed(sent):
                         return
-                    decided = sent.bytes
+                    decided, asked = sent.bytes, anyio.current_time()
                 last = sent.bytes + len(piece) == self._release.length
                 with anyio.move_on_after(SLOWEST) as patience:
                     # A copy: servers other than hypercorn keep the buffer, which is filled again after the fourth
