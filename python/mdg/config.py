@@ -192,6 +192,8 @@ class Settings(BaseSettings):
             raise Misuse(f"{', '.join(sorted(stray))}: no such setting; see `mdg config show`")
         if "admin_token" in table:
             _private(config)
+        if config is not None and config.stat().st_mode & stat.S_IWOTH:
+            raise Misuse(f"{config} can be changed by anybody, who could name a token authority: chmod o-w {config}")
 
         class Loaded(cls):  # type: ignore[valid-type, misc] # the file is known only here, and pydantic asks the class
             @classmethod

@@ -39,6 +39,11 @@ def test_a_key_that_others_may_read_is_not_used(tmp_path: Path, name: str) -> No
         opened(tmp_path)
 
 
+def test_a_new_data_folder_is_private(tmp_path: Path) -> None:
+    Keyring.open(tmp_path / "data", id="urn:x:1", name="N", contact="")
+    assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+
+
 def test_nothing_of_a_private_key_is_shown(tmp_path: Path) -> None:
     keyring = opened(tmp_path)
     secret = json.loads((tmp_path / "keys" / "dpop.jwk").read_bytes())["d"]

@@ -11,7 +11,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from mdg.errors import Conflict, Forbidden, Refused, Throttled, Unavailable
+from mdg.errors import Conflict, Forbidden, InputOutput, Refused, Throttled, Unavailable
 from mdg.exchange.release import Release
 from mdg.model.request import Requester
 from mdg.web import bulk
@@ -79,9 +79,14 @@ class Wire:
 
 
 async def run(
-    source: Source, wire: Wire, *, length: int | None = None, again: Callable[[], Awaitable[None]] | None = None
+    source: Source,
+    wire: Wire,
+    *,
+    length: int | None = None,
+    again: Callable[[], Awaitable[None]] | None = None,
+    ends: list[tuple[int, str]] | None = None,
 ) -> list[tuple[int, str]]:
-    ends: list[tuple[int, str]] = []
+    ends = [] if ends is None else ends
 
     async def fine() -> None:
         return None
@@ -185,6 +190,15 @@ async def test_a_source_that_changed_before_the_first_byte_is_an_answer() -> Non
     with pytest.raises(Conflict):
         await run(source, wire, length=MIB)
     assert wire.start == {}
+
+
+async def test_an_envelope_erased_before_the_first_byte_is_an_answer_that_may_be_repeated() -> None:
+    """Its time has come between the decision and the reading."""
+    wire = Wire(source := Source([], InputOutput("spool", "it is gone")))
+    ends: list[tuple[int, str]] = []
+    with pytest.raises(Unavailable):
+        await run(source, wire, length=MIB, ends=ends)
+    assert (wire.start, ends) == ({}, [(0, "spool")])
 
 
 async def test_a_reader_that_is_too_slow_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,3 +167,12 @@ def test_each_value_says_where_it_comes_from(tmp_path: Path) -> None:
     assert (refused.returncode, "chmod 600" in refused.stderr) == (2, True)
     stray = run(*arguments, MDG_NMAE="x")
     assert (stray.returncode, "MDG_NMAE" in stray.stderr) == (2, True)
+
+
+def test_a_settings_file_that_anybody_may_change_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "mdg.toml"
+    path.write_text(SETTINGS.replace("DATA", str(tmp_path)))
+    path.chmod(0o666)
+    answer = run("config", "check", "--config", str(path))
+    assert answer.returncode == 2
+    assert "chmod o-w" in answer.stderr.replace("\n", " ")

@@ -39,7 +39,8 @@ class Keyring:
         """
         folder = data_dir / "keys"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # names in it say which studies there are
+            folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise InputOutput(str(folder), error.strerror or "the key folder cannot be made") from error
         x25519 = _kept(folder / "x25519.key", _core.X25519Key.read, _core.X25519Key.generate)

@@ -15,7 +15,7 @@ from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from starlette.types import Receive, Scope, Send
 
-from mdg.errors import Conflict, Forbidden, MdgError, NotFound, Problem, Refused
+from mdg.errors import Conflict, Forbidden, InputOutput, MdgError, NotFound, Problem, Refused, Unavailable
 from mdg.exchange.release import Pieces, Release
 from mdg.web.metrics import Metrics
 
@@ -62,6 +62,9 @@ class BulkResponse:
             except Refused as error:
                 sent.why = error.code
                 raise Conflict("the stored envelope has changed; ask for a new one", reason=error.code) from error
+            except InputOutput as error:
+                sent.why = "spool"
+                raise Unavailable("the stored envelope cannot be read; ask again", reason="spool") from error
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._end(sent, scope["state"]["request_id"])
