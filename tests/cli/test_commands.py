@@ -55,6 +55,19 @@ def test_help_imports_nothing_heavy() -> None:
     assert shown.stderr.strip() == "[]"
 
 
+def test_a_fault_of_ours_shows_no_trace_and_no_value(mdg: Mdg, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object = None) -> None:
+        raise ValueError("8003608833357361")
+
+    monkeypatch.setattr("mdg.cli.command_line", fail)
+    said = mdg("pack", "--json")
+    assert said.code == 1
+    assert json.loads(said.out) == {"ok": False, "code": "internal", "message": "internal fault (ValueError)"}
+    assert "-X dev -m mdg.cli pack" in said.err
+    assert "8003" not in said.out + said.err
+    assert "Traceback" not in said.err
+
+
 def test_without_a_command_it_shows_help_and_says_usage(mdg: Mdg) -> None:
     said = mdg()
     assert said.code == 2

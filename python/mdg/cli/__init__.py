@@ -100,6 +100,12 @@ def run(arguments: Sequence[str]) -> int:
         return complain(InputOutput(str(error.filename or "system"), error.strerror or type(error).__name__), as_json)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except Exception as error:  # a fault of ours: its trace may hold what nobody should see, so it is asked for
+        if sys.flags.dev_mode:
+            raise
+        fault = MdgError(f"internal fault ({type(error).__name__})")
+        fault.add_note(f"{sys.executable} -X dev -m mdg.cli {verb[0] if verb else ''} … shows where; please report it")
+        return complain(fault, as_json)
 
 
 def _usage(error: typer.TyperException) -> Misuse:
