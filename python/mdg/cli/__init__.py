@@ -89,10 +89,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         app = command_line(verb) if verb and verb[0] in VERBS else command_line()
         return int(app(args=list(arguments), prog_name="mdg", standalone_mode=False) or 0)
-    except MdgError as error:
-        return complain(error, as_json)
-    except typer.TyperException as error:
-        return complain(_usage(error), as_json)
+    except (MdgError, typer.TyperException) as error:
+        return complain(error if isinstance(error, MdgError) else _usage(error), as_json)
     except BrokenPipeError:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- the reader has gone: nothing is left to tell it
         return 0
