@@ -179,11 +179,12 @@ def test_a_source_that_changes_while_it_is_read_is_not_packed(
 ) -> None:
     large = tmp_path / "large"
     large.write_bytes(bytes(LARGE))
-    edited = []
+    edited: list[str] = []
 
     def meanwhile(_done: int, _total: int) -> None:
         if not edited:
-            edited.append(edit(large))
+            edit(large)
+            edited.append(error)
 
     with pytest.raises(MdgError, match=f"{error}|{large}.*{error}"):
         parties.pack(study, tmp_path / "out.zip", files=[(str(large), "large")], progress=meanwhile)
