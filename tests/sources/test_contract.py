@@ -20,15 +20,19 @@ pytestmark = pytest.mark.anyio
 Write = Callable[..., Path]
 Arrive = Callable[..., Awaitable[tuple[Path, envelope.Report]]]
 CUSTODIAN = HpiO("8003621566684455")
-P1, P2 = LocalId("P1", "RMH"), LocalId("P2", "RMH")
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A source with the study 1.2.3 of P1 and 1.2.4 of P2."""
+    """A source with the study 1.2.3 of P1 and 1.2.4 of P2, numbers of `issuer`: ours in a folder, the sender's in what
+    was received."""
 
     source: Source
     store: Store
+    issuer: str
+
+    def person(self, value: str) -> LocalId:
+        return LocalId(value, self.issuer)
 
 
 @pytest.fixture(params=["folder", "received"])
@@ -46,21 +50,24 @@ async def filled(
             for number in (1, 2):
                 write(images / values["study"] / f"{number}.dcm", number=number, **values)
         await source.scan()
-        return Filled(source, store)
+        return Filled(source, store, "RMH")
     for values in studies:
         await received.add(*await arrive(**values))
-    return Filled(received, store)
+    return Filled(received, store, f"{CUSTODIAN.uri}#RMH")
 
 
 async def test_only_the_studies_of_the_named_patients_are_found(filled: Filled) -> None:
-    assert [study.key.uid for study in await filled.source.find([P1])] == ["1.2.3"]
-    assert {study.key.uid for study in await filled.source.find([P1, P2])} == {"1.2.3", "1.2.4"}
+    assert [study.key.uid for study in await filled.source.find([filled.person("P1")])] == ["1.2.3"]
+    assert {study.key.uid for study in await filled.source.find([filled.person("P1"), filled.person("P2")])} == {
+        "1.2.3",
+        "1.2.4",
+    }
     assert await filled.source.find([]) == []
     assert await filled.source.find([LocalId("P1", "ELSEWHERE")]) == []
 
 
 async def test_a_study_is_the_same_by_every_way_to_it(filled: Filled) -> None:
-    (study,) = await filled.source.find([P1])
+    (study,) = await filled.source.find([filled.person("P1")])
     assert await filled.source.study(study.key.uid) == study
     assert await filled.source.study_by_id(study.id) == study
     assert await filled.source.study("9.9") is None
@@ -70,15 +77,15 @@ async def test_a_study_is_the_same_by_every_way_to_it(filled: Filled) -> None:
 
 
 async def test_the_patient_of_a_study_is_known(filled: Filled) -> None:
-    (study,) = await filled.source.find([P2])
-    patient = await filled.source.patient(P2)
+    (study,) = await filled.source.find([filled.person("P2")])
+    patient = await filled.source.patient(filled.person("P2"))
     assert patient is not None
-    assert (patient.id, patient.local) == (study.patient_id, P2)
-    assert await filled.source.patient(LocalId("P3", "RMH")) is None
+    assert (patient.id, patient.local) == (study.patient_id, filled.person("P2"))
+    assert await filled.source.patient(filled.person("P3")) is None
 
 
 async def test_instances_are_those_of_exactly_this_version(filled: Filled) -> None:
-    (study,) = await filled.source.find([P1])
+    (study,) = await filled.source.find([filled.person("P1")])
     files = await filled.source.instances(study.key)
     assert [file.sop_instance_uid for file in files] == ["1.2.3.1.1", "1.2.3.1.2"]
     assert sum(file.size for file in files) == study.bytes
@@ -98,6 +105,10 @@ async def test_a_store_that_does_not_answer_is_unavailable(filled: Filled) -> No
             await connection.exec_driver_sql(f"DROP TABLE {table}")
 
     await filled.store.write(break_it)
-    for ask in (filled.source.find([P1]), filled.source.study("1.2.3"), filled.source.patient(P1)):
+    for ask in (
+        filled.source.find([filled.person("P1")]),
+        filled.source.study("1.2.3"),
+        filled.source.patient(filled.person("P1")),
+    ):
         with pytest.raises(Unavailable):
             await ask
