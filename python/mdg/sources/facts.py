@@ -67,7 +67,9 @@ def text(value: str | None) -> str | None:
     """Text without control characters and outer blanks, at most LONGEST characters; None when nothing is left."""
     if value is None:
         return None
-    clean = "".join(" " if unicodedata.category(character) == "Cc" else character for character in value[:LONGEST])
+    clean = value[:LONGEST]
+    if not clean.isprintable():  # most values are, and a scan reads a dozen of each file
+        clean = "".join(" " if unicodedata.category(character) == "Cc" else character for character in clean)
     return clean.strip() or None
 
 
