@@ -11,7 +11,7 @@ from mdg.errors import Refused
 from mdg.sources import facts, headers
 from mdg.sources.listing import File
 
-BATCH = 16
+BATCH = 24
 """Files of one call and one commit: with two in flight, a kill costs a scan less than 0.5 % of 10,000 files."""
 
 Rows = list[dict[str, Any]]
