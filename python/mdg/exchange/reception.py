@@ -77,7 +77,8 @@ class Reception:
         Its signature must be by `provider`, or by the organisation that its Endpoint names when none is given; the key
         is taken from the directory, never from the gateway. `NotFound` when there is no study, `Unprocessable` when
         there are several and none was named; `Refused` with the first fault of the envelope. After an error nothing of
-        it is kept, and the record says why.
+        it is kept, and the record says why; only when the record of the import itself cannot be made does a study stay
+        that the caller is not told of (`Unavailable`): who asked for it and from whom is on record before.
         """
         try:
             gateway = self._gateway(gateway_url)
