@@ -7,18 +7,16 @@ Three processes each time, real DICOM, real cryptography, real HTTP; nothing her
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.journeys.conftest import MDG
 
-MDG = [sys.executable, "-m", "mdg.cli"]
 LIMIT = 120  # seconds; far beyond what a run takes, so that a hanging one ends
 
 TRANSCRIPT = [
@@ -37,21 +35,6 @@ TRANSCRIPT = [
     r"audit: provider \d+ records, consumer \d+ records, each request accounted for",
     r"demo: ok",
 ]
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """A user of the demo: own folders, and a command `mdg` for the lines that it prints."""
-    command = tmp_path / "bin" / "mdg"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {" ".join(MDG)} "$@"\n')
-    command.chmod(0o755)
-    (tmp_path / "scratch").mkdir()
-    return os.environ | {
-        "PATH": f"{command.parent}:{os.environ['PATH']}",
-        "XDG_DATA_HOME": str(tmp_path / "share"),
-        "TMPDIR": str(tmp_path / "scratch"),
-    }
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.journeys.conftest import MDG
 
 from mdg.cli.stage import free_port
 from mdg.sandbox.phantom import write_phantom
 
-MDG = [sys.executable, "-m", "mdg.cli"]
 LIMIT = 60  # seconds; far beyond what it takes
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    command = tmp_path / "bin" / "mdg"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {" ".join(MDG)} "$@"\n')
-    command.chmod(0o755)
-    return os.environ | {
-        "PATH": f"{command.parent}:{os.environ['PATH']}",
-        "XDG_DATA_HOME": str(tmp_path / "share"),
-    }
 
 
 @pytest.fixture
