@@ -2,62 +2,25 @@
 
 FLOOR is one core's SHA-256 of the same files, read and hashed, the start of its interpreter left out. It is taken in
 each round beside the three commands, so that a ratio compares times of the same minute; best and median of the rounds
-are shown. Peak memory is `ru_maxrss` of the child, base that of `mdg --version`.
+are shown. Peak memory is that of the child
+(`child.py`), base that of `mdg --version`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MAKER = REPOSITORY.parent / "shared" / "tools" / "make_study.py"
 ROUNDS = int(os.environ.get("MDG_BENCH_ROUNDS", "7"))
-MIB = 1 << 20
-
-FLOOR = """
-import hashlib, sys, time
-from pathlib import Path
-files = [path for path in sorted(Path(sys.argv[1]).rglob("*")) if path.is_file()]
-buffer = bytearray(1 << 20)
-view = memoryview(buffer)
-began = time.perf_counter()
-for path in files:
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(view[:count])
-    digest.digest()
-print(time.perf_counter() - began)
-"""
-
-
-@pytest.fixture(scope="module")
-def memory_disk() -> Iterator[Path]:
-    if not MAKER.is_file():
-        pytest.skip(f"no maker of studies at {MAKER}")
-    shared = Path("/dev/shm")  # noqa: S108 # a private folder of this run in it
-    if not shared.is_dir():
-        pytest.skip("no memory disk at /dev/shm")
-    folder = shared / f"mdg-bench-{os.getpid()}"
-    folder.mkdir(mode=0o700)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def petct(memory_disk: Path) -> Path:
-    study = memory_disk / "petct"
-    subprocess.run([sys.executable, MAKER, "petct", study], check=True, capture_output=True)
-    return study
+BENCHES = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -70,21 +33,15 @@ def keys(memory_disk: Path) -> Path:
 
 def measured(*arguments: str | Path) -> tuple[float, float, float]:
     """(seconds, CPU seconds, peak MiB) of one `mdg` command."""
-    command = [sys.executable, "-m", "mdg.cli", *map(str, arguments)]
-    began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
-        assert child.stderr is not None
-        said = child.stderr.read()
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - began
-        child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 0, said.decode()
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    command = [sys.executable, str(BENCHES / "child.py"), sys.executable, "-m", "mdg.cli", *map(str, arguments)]
+    took = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return took["seconds"], took["cpu"], took["peak"]
 
 
 def floor(study: Path) -> float:
-    done = subprocess.run([sys.executable, "-c", FLOOR, study], check=True, capture_output=True, text=True)
-    return float(done.stdout)
+    """FLOOR in a process of its own, as the commands are."""
+    command = [sys.executable, str(BENCHES / "floor.py"), str(study)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def test_pack_verify_and_open_against_the_floor(

@@ -1,45 +1,27 @@
 """Header facts against pydicom, and indexing against FLOOR: one core's SHA-256 of the same files, read and hashed.
 
 The parts of a comparison run one after the other in each round, so that what slows the machine slows both; printed are
-the best and the median of the rounds' ratios. Files are in the page cache. `MDG_BENCH_STUDY` names a folder made by
-`make_study.py petct` (1,200 instances, 395 MB) to use instead of making one.
+the best and the median of the rounds' ratios. Files are in the page cache or on a memory disk.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pydicom
 import pytest
+from benches.conftest import SHARED
+from benches.floor import files_below, floor
 
 from mdg import _core
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-SHARED = REPOSITORY.parent / "shared"
-ROUNDS = 7
-MIB = 1 << 20
+ROUNDS = int(os.environ.get("MDG_BENCH_ROUNDS", "7"))
 
 Files = Sequence[str]
-
-
-@pytest.fixture(scope="module")
-def petct(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """600 CT and 600 PET instances in one folder."""
-    named = os.environ.get("MDG_BENCH_STUDY")
-    folder = Path(named) if named else tmp_path_factory.mktemp("bench") / "petct"
-    if not named:
-        maker = SHARED / "tools" / "make_study.py"
-        if not maker.is_file():
-            pytest.skip(f"no {maker}, and MDG_BENCH_STUDY names no folder")
-        subprocess.run([sys.executable, str(maker), "petct", str(folder)], check=True, stdout=subprocess.DEVNULL)
-    return sorted(str(path) for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +32,6 @@ def small_mr() -> Files:
     if not found:
         pytest.skip(f"no {folder}")
     return found
-
-
-def floor(files: Files) -> None:
-    buffer = bytearray(MIB)
-    view = memoryview(buffer)
-    for name in files:
-        digest = hashlib.sha256()
-        descriptor = os.open(name, os.O_RDONLY)
-        while length := os.readv(descriptor, [buffer]):
-            digest.update(view[:length])
-        os.close(descriptor)
 
 
 def by_pydicom(files: Files) -> None:
@@ -82,13 +53,13 @@ def index_on_one_thread(files: Files) -> None:
     _core.index_files(files, 1)
 
 
-def seconds(work: Callable[[Files], None], files: Files) -> float:
+def seconds(work: Callable[[Files], object], files: Files) -> float:
     start = time.perf_counter()
     work(files)
     return time.perf_counter() - start
 
 
-def report(name: str, slow: Callable[[Files], None], fast: Callable[[Files], None], files: Files) -> None:
+def report(name: str, slow: Callable[[Files], object], fast: Callable[[Files], object], files: Files) -> None:
     """Prints how many times faster `fast` is than `slow`, and what it does in a second."""
     rounds = [(seconds(slow, files), seconds(fast, files)) for _ in range(ROUNDS)]
     ratios = [a / b for a, b in rounds]
@@ -97,20 +68,20 @@ def report(name: str, slow: Callable[[Files], None], fast: Callable[[Files], Non
     print(f"\n{name}: best {max(ratios):.2f}, median {median:.2f} times; {len(files) / best:,.0f} instances/s")
 
 
-def test_headers_against_pydicom(petct: Files) -> None:
-    report("header facts, PET-CT, against pydicom", by_pydicom, one_call_a_file, petct)
+def test_headers_against_pydicom(petct: Path) -> None:
+    report("header facts, PET-CT, against pydicom", by_pydicom, one_call_a_file, files_below(petct))
 
 
 def test_headers_of_small_mr_against_pydicom(small_mr: Files) -> None:
     report("header facts, 25 kB MR, against pydicom", by_pydicom, one_call_a_file, small_mr)
 
 
-def test_index_against_floor(petct: Files) -> None:
-    report("index, PET-CT, against FLOOR", floor, index, petct)
+def test_index_against_floor(petct: Path) -> None:
+    report("index, PET-CT, against FLOOR", floor, index, files_below(petct))
 
 
-def test_index_on_one_thread_against_floor(petct: Files) -> None:
-    report("index on one thread, PET-CT, against FLOOR", floor, index_on_one_thread, petct)
+def test_index_on_one_thread_against_floor(petct: Path) -> None:
+    report("index on one thread, PET-CT, against FLOOR", floor, index_on_one_thread, files_below(petct))
 
 
 def test_index_of_small_mr_against_floor(small_mr: Files) -> None:

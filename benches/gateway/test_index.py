@@ -7,60 +7,21 @@ every 24 files.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
+from benches.floor import files_below, floor
 
 from mdg.model.identity import HpiO
 from mdg.sources import FolderSource, ScanReport
 from mdg.store import Store
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MAKER = REPOSITORY.parent / "shared" / "tools" / "make_study.py"
 ROUNDS = int(os.environ.get("MDG_BENCH_ROUNDS", "7"))
-
-STUDIES = {"petct": ["petct"], "mr": ["mr", "--mr", "4000", "--size", "110"]}
-"""CT and PET, 400 MB; MR of 25 kB."""
-
-
-@pytest.fixture(scope="module", params=STUDIES)
-def study(request: pytest.FixtureRequest) -> Iterator[Path]:
-    if not MAKER.is_file():
-        pytest.skip(f"no maker of studies at {MAKER}")
-    shared = Path("/dev/shm")  # noqa: S108 # a private folder of this run in it
-    if not shared.is_dir():
-        pytest.skip("no memory disk at /dev/shm")
-    folder = shared / f"mdg-bench-index-{os.getpid()}"
-    folder.mkdir(mode=0o700)
-    kind, *options = STUDIES[request.param]
-    subprocess.run([sys.executable, MAKER, kind, folder / request.param, *options], check=True, capture_output=True)
-    yield folder / request.param
-    shutil.rmtree(folder)
-
-
-def floor(folder: Path) -> float:
-    """Seconds of one core for reading and hashing every file."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    buffer = bytearray(1 << 20)
-    view = memoryview(buffer)
-    began = time.perf_counter()
-    for path in files:
-        digest = hashlib.sha256()
-        with path.open("rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                digest.update(view[:count])
-        digest.digest()
-    return time.perf_counter() - began
 
 
 async def scan(folder: Path, database: Path) -> tuple[float, ScanReport]:
@@ -73,18 +34,22 @@ async def scan(folder: Path, database: Path) -> tuple[float, ScanReport]:
         return time.perf_counter() - began, report
 
 
-def test_index_in_place(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", ["petct", "mr"])
+def test_index_in_place(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study: Path = request.getfixturevalue(kind)
     floors: list[float] = []
     scans: list[float] = []
     files, size = 0, 0
     for number in range(ROUNDS):
-        floors.append(floor(study))
+        floors.append(floor(files_below(study)))
         seconds, report = anyio.run(scan, study, tmp_path / str(number) / "mdg.sqlite")
         assert report.problems == 0
         files, size = report.read, report.bytes_read
         scans.append(seconds)
     with capsys.disabled():
-        print(f"\nindex in place, {study.name}: {files} files, {size / 1e6:.0f} MB, {ROUNDS} rounds, ", end="")
+        print(f"\nindex in place, {kind}: {files} files, {size / 1e6:.0f} MB, {ROUNDS} rounds, ", end="")
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print(f"FLOOR best {min(floors):.3f} s, median {statistics.median(floors):.3f} s")
         median = statistics.median(own / one for own, one in zip(floors, scans, strict=True))
