@@ -46,7 +46,7 @@ async def settle(
     `envelope_ihis` are what the metadata of the envelope named, for a study that arrived in one."""
     await connection.execute(delete(unsettled).where(part.of(unsettled), unsettled.c.study == study))
     statement = (
-        select(instances)
+        select(*(instances.c[name] for name in ("series", "uid", "size", "sha256", "facts")))
         .where(part.of(instances), instances.c.study == study)
         .order_by(instances.c.folder, instances.c.name)
     )
@@ -55,7 +55,8 @@ async def settle(
     before = (await connection.execute(select(studies).where(one))).one_or_none()
     if not files and before is None:
         return None
-    values, claims = _facts(files, terms, envelope_ihis) if files else (_EMPTY, [])
+    parts = _series(files)
+    values, claims = _facts(files, parts, terms, envelope_ihis) if files else (_EMPTY, [])
     changed = before is None or before.content != values["content"]
     if changed:
         values["version"] = before.version + 1 if before else 1
@@ -70,7 +71,7 @@ async def settle(
         await connection.execute(update(studies).where(one).values(values))
     await connection.execute(delete(series).where(part.of(series), series.c.study == study))
     if files:
-        await connection.execute(insert(series), [part.row | {"study": study} | values for values in _series(files)])
+        await connection.execute(insert(series), [part.row | {"study": study} | values for values in parts])
     await replace_study(connection, part.custodian, part.source, study, claims)
     if not changed:
         return None
@@ -91,7 +92,7 @@ _EMPTY: dict[str, Any] = {"instances": 0, "bytes": 0, "content": _content(()), "
 
 
 def _facts(
-    files: Sequence[Row[Any]], terms: Terms, envelope_ihis: Collection[Ihi]
+    files: Sequence[Row[Any]], parts: Sequence[dict[str, Any]], terms: Terms, envelope_ihis: Collection[Ihi]
 ) -> tuple[dict[str, Any], list[Claim]]:
     """(values of the study row, what the files say about the patient's IHI). Mixed patients prove nothing about any."""
     rows: list[facts.Facts] = [row.facts for row in files]
@@ -113,7 +114,7 @@ def _facts(
         "description": facts.first(rows, "StudyDescription"),
         "accession": facts.first(rows, "AccessionNumber"),
         "accession_issuer": facts.first(rows, "IssuerOfAccessionNumber"),
-        "modalities": sorted({values["modality"] for values in _series(files)}),
+        "modalities": sorted({values["modality"] for values in parts}),
         "instances": len(objects),
         "bytes": sum(row.size for row in objects.values()),
         "quarantine": quarantine,
