@@ -15,10 +15,11 @@ from mdg.errors import NotFound, Refused, Unavailable
 from mdg.identity import Identities
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
-from mdg.sources import ReceivedSource
+from mdg.sources import FolderSource, ReceivedSource
 from mdg.store import Store
 
 pytestmark = pytest.mark.anyio
+Write = Callable[..., Path]
 Arrive = Callable[..., Awaitable[tuple[Path, envelope.Report]]]
 CUSTODIAN = HpiO("8003621566684455")
 IHI = Ihi("8003608833357361")
@@ -53,6 +54,23 @@ async def test_a_second_arrival_replaces_the_first(received: ReceivedSource, tmp
     with pytest.raises(NotFound):
         await received.instances(first)
     assert len(list((tmp_path / "data" / "received" / "1.2.3").iterdir())) == 1
+
+
+async def test_one_study_in_two_sources_never_has_one_key_for_two_contents(
+    received: ReceivedSource, source: FolderSource, images: Path, write: Write, arrive: Arrive
+) -> None:
+    write(images / "own.dcm")
+    await source.scan()
+    arrived = await received.add(*await arrive())
+    write(images / "later.dcm", number=2)
+    await source.scan()
+    own = await source.study("1.2.3")
+    assert own is not None
+    assert (arrived.version, own.key.version) == (2, 3)
+    assert await received.instances(arrived)
+    for key in (arrived, replace(arrived, version=1)):
+        with pytest.raises(NotFound):
+            await source.instances(key)
 
 
 async def test_an_envelope_that_names_another_person_than_its_files_is_quarantined(

@@ -21,7 +21,7 @@ import pytest
 
 Write = Callable[..., Path]
 SCANNING = Path(__file__).with_name("scanning.py")
-RANDOM = {"patients": {"id"}, "studies": {"id", "updated"}, "events": {"time"}}
+RANDOM = {"patients": {"id"}, "studies": {"id"}, "versions": {"settled"}, "events": {"time"}}
 """Columns that are random or times of the clock."""
 
 

@@ -13,7 +13,7 @@ from mdg.errors import NotFound
 from mdg.model.identity import HpiO, LocalId
 from mdg.model.imaging import Patient, Series, StoredInstance, Study, StudyKey
 from mdg.store import Store
-from mdg.store.index import Part, instances, patients, series, studies
+from mdg.store.index import Part, instances, of_study, patients, series, studies, versions
 from mdg.store.schema import moment
 
 
@@ -91,9 +91,9 @@ class IndexedSource:
                 patients.c.issuer == studies.c.issuer,
                 patients.c.value == studies.c.patient,
             ),
-        )
+        ).join(versions, of_study)
         statement = (
-            select(studies, patients.c.id.label("patient_id"))
+            select(studies, patients.c.id.label("patient_id"), versions.c.settled)
             .select_from(joined)
             .where(self._mine, condition)
             .order_by(studies.c.started.desc().nulls_last(), studies.c.uid)
@@ -124,7 +124,7 @@ class IndexedSource:
             series=tuple(parts),
             instances=row.instances,
             bytes=row.bytes,
-            updated=moment(row.updated),
+            updated=moment(row.settled),
             labels=tuple(row.labels),
         )
 

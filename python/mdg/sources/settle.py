@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Row, and_, delete, insert, select, update
+from sqlalchemy import Row, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.identity.enrichment import JMIX, Claim, replace_study
@@ -23,7 +23,18 @@ from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
 from mdg.sources import facts
 from mdg.store import outbox
-from mdg.store.index import DUPLICATE_INSTANCE, MIXED_PATIENTS, Part, instances, patients, series, studies, unsettled
+from mdg.store.index import (
+    DUPLICATE_INSTANCE,
+    MIXED_PATIENTS,
+    Part,
+    instances,
+    of_study,
+    patients,
+    series,
+    studies,
+    unsettled,
+    versions,
+)
 from mdg.store.schema import microseconds
 
 SETTLED = "study-settled"
@@ -52,21 +63,22 @@ async def settle(
     )
     files = (await connection.execute(statement)).all()
     one = and_(part.of(studies), studies.c.uid == study)
-    before = (await connection.execute(select(studies).where(one))).one_or_none()
+    settled = select(studies.c.version, versions.c.content).join(versions, of_study).where(one)
+    before = (await connection.execute(settled)).one_or_none()
     if not files and before is None:
         return None
     parts = _series(files)
     values, claims = _facts(files, parts, terms, envelope_ihis) if files else (_EMPTY, [])
-    changed = before is None or before.content != values["content"]
+    content = _content(files)
+    changed = before is None or before.content != content
     if changed:
-        values["version"] = before.version + 1 if before else 1
-        values["updated"] = microseconds(datetime.now(UTC))
+        values["version"] = await _new_version(connection, part, study, content)
     if files:
         owner = LocalId(values["patient"], values["issuer"])
         await _keep_patient(connection, part.custodian, owner, [row.facts for row in files])
     if before is None:
-        key = part.row | {"uid": study, "id": secrets.token_hex(16), "labels": ["N"]}
-        await connection.execute(insert(studies).values(key | values))
+        row = part.row | {"uid": study, "id": secrets.token_hex(16), "labels": ["N"]}
+        await connection.execute(insert(studies).values(row | values))
     else:
         await connection.execute(update(studies).where(one).values(values))
     await connection.execute(delete(series).where(part.of(series), series.c.study == study))
@@ -75,9 +87,20 @@ async def settle(
     await replace_study(connection, part.custodian, part.source, study, claims)
     if not changed:
         return None
-    settled = StudyKey(part.custodian, study, values["version"])
-    await outbox.append(connection, SETTLED, settled, [outbox.REGISTRY])
-    return settled
+    key = StudyKey(part.custodian, study, values["version"])
+    await outbox.append(connection, SETTLED, key, [outbox.REGISTRY, outbox.SUBSCRIBERS])
+    return key
+
+
+async def _new_version(connection: AsyncConnection, part: Part, study: str, content: bytes) -> int:
+    """Writes the row of the next version; its number."""
+    newest = select(func.coalesce(func.max(versions.c.version), 0)).where(
+        versions.c.custodian == part.custodian, versions.c.uid == study
+    )
+    version: int = (await connection.execute(newest)).scalar_one() + 1
+    row = {"uid": study, "version": version, "content": content, "settled": microseconds(datetime.now(UTC))}
+    await connection.execute(insert(versions).values(part.row | row))
+    return version
 
 
 def _content(files: Sequence[Row[Any]]) -> bytes:
@@ -88,7 +111,7 @@ def _content(files: Sequence[Row[Any]]) -> bytes:
     return digest.digest()
 
 
-_EMPTY: dict[str, Any] = {"instances": 0, "bytes": 0, "content": _content(()), "quarantine": None}
+_EMPTY: dict[str, Any] = {"instances": 0, "bytes": 0, "quarantine": None}
 
 
 def _facts(
@@ -118,7 +141,6 @@ def _facts(
         "instances": len(objects),
         "bytes": sum(row.size for row in objects.values()),
         "quarantine": quarantine,
-        "content": _content(files),
     }
     return values, claims
 

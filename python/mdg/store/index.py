@@ -65,6 +65,20 @@ patients = Table(
 )
 """The people that settled studies name; `id` is the random logical id of the Patient resource."""
 
+versions = Table(
+    "versions",
+    metadata,
+    custodian(),
+    Column("uid", Text, primary_key=True),
+    Column("version", Number, primary_key=True, autoincrement=False),
+    Column("source", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("settled", Number, nullable=False),
+)
+"""Every version that a study has had, in whichever source: the study key of architecture "Decided once". Sources count
+together and rows stay when files go, so a key never means two contents. `content` is a SHA-256 over the instances of
+the version."""
+
 studies = Table(
     "studies",
     metadata,
@@ -84,16 +98,21 @@ studies = Table(
     Column("bytes", Number, nullable=False),
     Column("labels", Document, nullable=False),
     Column("quarantine", Text),
-    Column("content", LargeBinary, nullable=False),
-    Column("updated", Number, nullable=False),
+    ForeignKeyConstraint(["custodian", "uid", "version"], ["versions.custodian", "versions.uid", "versions.version"]),
     ForeignKeyConstraint(
         ["custodian", "issuer", "patient"], ["patients.custodian", "patients.issuer", "patients.value"]
     ),
     Index(None, "custodian", "issuer", "patient"),
 )
-"""The current version of each study. `content` is a SHA-256 over its instances and facts: another one makes another
-version. `quarantine` is why it must not be shown. A study whose files are gone keeps its row, with no instances, so
-that a version number is never used twice."""
+"""The current version of each study of each source. `quarantine` is why it must not be shown. A study whose files are
+gone keeps its row, with no instances, and so its logical id."""
+
+of_study = and_(
+    versions.c.custodian == studies.c.custodian,
+    versions.c.uid == studies.c.uid,
+    versions.c.version == studies.c.version,
+)
+"""Joins each study with the row of its current version."""
 
 series = Table(
     "series",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Column, ForeignKey, Table, Text, insert, select
+from sqlalchemy import Column, ForeignKey, Table, Text, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.model.identity import HpiO
@@ -18,7 +18,9 @@ from mdg.model.imaging import StudyKey
 from mdg.store.schema import Number, custodian, metadata, microseconds, moment
 
 REGISTRY = "registry"
-"""The destination of every study that settles: the record locator of its patient."""
+"""A destination of every study that settles: the record locator of its patient."""
+SUBSCRIBERS = "subscribers"
+"""The other one: whoever has asked to be told of it."""
 
 events = Table(
     "events",
@@ -63,13 +65,15 @@ async def append(connection: AsyncConnection, kind: str, study: StudyKey, destin
     return seq
 
 
-async def pending(connection: AsyncConnection, custodian: HpiO, destination: str, limit: int) -> list[Owed]:
-    """The oldest `limit` events that are owed to `destination`, in their order."""
+async def pending(
+    connection: AsyncConnection, custodian: HpiO, destination: str, limit: int, after: int = 0
+) -> list[Owed]:
+    """The oldest `limit` events that are owed to `destination` and numbered above `after`, in their order."""
     statement = (
         select(outbox.c.destination, events)
         .join(events, events.c.seq == outbox.c.event)
-        .where(outbox.c.custodian == custodian, outbox.c.destination == destination)
-        .order_by(events.c.seq)
+        .where(outbox.c.custodian == custodian, outbox.c.destination == destination, outbox.c.event > after)
+        .order_by(outbox.c.event)
         .limit(limit)
     )
     rows = await connection.execute(statement)
@@ -77,3 +81,10 @@ async def pending(connection: AsyncConnection, custodian: HpiO, destination: str
         Owed(row.seq, row.destination, row.kind, StudyKey(custodian, row.study, row.version), moment(row.time))
         for row in rows
     ]
+
+
+async def acknowledge(connection: AsyncConnection, owed: Owed) -> None:
+    """The event is owed to this destination no more; nothing happens when it was not."""
+    await connection.execute(
+        delete(outbox).where(outbox.c.event == owed.event, outbox.c.destination == owed.destination)
+    )

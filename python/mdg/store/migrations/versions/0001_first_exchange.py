@@ -37,6 +37,15 @@ def _index() -> None:
         sa.Column("sex", sa.Text),
     )
     op.create_table(
+        "versions",
+        _custodian(),
+        sa.Column("uid", sa.Text, primary_key=True),
+        sa.Column("version", Number, primary_key=True, autoincrement=False),
+        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+        sa.Column("settled", Number, nullable=False),
+    )
+    op.create_table(
         "studies",
         _custodian(),
         sa.Column("source", sa.Text, primary_key=True),
@@ -54,8 +63,9 @@ def _index() -> None:
         sa.Column("bytes", Number, nullable=False),
         sa.Column("labels", Document, nullable=False),
         sa.Column("quarantine", sa.Text),
-        sa.Column("content", sa.LargeBinary, nullable=False),
-        sa.Column("updated", Number, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["custodian", "uid", "version"], ["versions.custodian", "versions.uid", "versions.version"]
+        ),
         sa.ForeignKeyConstraint(
             ["custodian", "issuer", "patient"], ["patients.custodian", "patients.issuer", "patients.value"]
         ),

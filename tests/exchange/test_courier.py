@@ -1,0 +1,128 @@
+"""The courier: in order, at least once, kept with the acknowledgement; one refusal holds up nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg.errors import Invalid, Unavailable
+from mdg.exchange import courier
+from mdg.exchange.courier import Courier, Keep
+from mdg.model.identity import HpiO
+from mdg.model.imaging import StudyKey
+from mdg.store import Store
+from mdg.store.index import versions
+from mdg.store.outbox import REGISTRY, SUBSCRIBERS, Owed, append, pending
+
+pytestmark = pytest.mark.anyio
+
+OURS = HpiO.parse("8003621566684455")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with Store.open(str(tmp_path / "mdg.sqlite")) as store:
+        yield store
+
+
+async def owe(store: Store, *studies: str) -> None:
+    async def add(connection: AsyncConnection) -> None:
+        for study in studies:
+            await append(connection, "study-settled", StudyKey(OURS, study, 1), [REGISTRY, SUBSCRIBERS])
+
+    await store.write(add)
+
+
+async def owed(store: Store, destination: str = REGISTRY) -> list[str]:
+    async with store.read() as connection:
+        return [one.study.uid for one in await pending(connection, OURS, destination, 100)]
+
+
+class Receiver:
+    """A destination that refuses some studies, and cannot be reached while `down`."""
+
+    def __init__(self, *refused: str, down: bool = False) -> None:
+        self.refused = set(refused)
+        self.down = down
+        self.told: list[str] = []
+
+    async def __call__(self, owed: Owed) -> Keep | None:
+        if self.down:
+            raise Unavailable(reason="down")
+        self.told.append(owed.study.uid)
+        if owed.study.uid in self.refused:
+            raise Invalid("not this one", reason="refused")
+        return None
+
+
+async def test_what_is_owed_is_told_in_order_and_then_owed_no_more(store: Store) -> None:
+    await owe(store, "1", "2", "3")
+    receiver = Receiver()
+    await Courier(store, OURS, REGISTRY, receiver).round()
+    assert receiver.told == ["1", "2", "3"]
+    assert await owed(store) == []
+    assert await owed(store, SUBSCRIBERS) == ["1", "2", "3"], "another destination is told by its own courier"
+
+
+async def test_more_than_one_reading_of_events_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "AT_ONCE", 2)
+    await owe(store, "1", "2", "3", "4", "5")
+    receiver = Receiver("1", "2")
+    await Courier(store, OURS, REGISTRY, receiver).round()
+    assert receiver.told == ["1", "2", "3", "4", "5"]
+
+
+async def test_a_destination_that_is_down_is_owed_everything(store: Store) -> None:
+    await owe(store, "1", "2")
+    receiver = Receiver(down=True)
+    deliver = Courier(store, OURS, REGISTRY, receiver)
+    with pytest.raises(Unavailable):
+        await deliver.round()
+    assert await owed(store) == ["1", "2"]
+    receiver.down = False
+    await deliver.round()
+    assert (receiver.told, await owed(store)) == (["1", "2"], [])
+
+
+async def test_a_refused_event_waits_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await owe(store, "1", "2")
+    receiver = Receiver("1")
+    deliver = Courier(store, OURS, REGISTRY, receiver)
+    await deliver.round()
+    assert await owed(store) == ["1"]
+    await deliver.round()
+    assert receiver.told == ["1", "2"], "it is not due yet"
+    monkeypatch.setattr("anyio.current_time", lambda: float("inf"))
+    receiver.refused.clear()
+    await deliver.round()
+    assert (receiver.told, await owed(store)) == (["1", "2", "1"], [])
+
+
+async def test_what_a_delivery_keeps_is_committed_with_its_acknowledgement_or_not_at_all(store: Store) -> None:
+    await owe(store, "1")
+
+    async def keep(connection: AsyncConnection) -> None:
+        row = {"custodian": OURS, "uid": "1", "version": 1, "source": "folder", "content": b"", "settled": 0}
+        await connection.execute(insert(versions).values(row))
+
+    async def keep_twice(connection: AsyncConnection) -> None:
+        await keep(connection)
+        await keep(connection)
+
+    async def broken(_: Owed) -> Keep:
+        return keep_twice
+
+    async def sound(_: Owed) -> Keep:
+        return keep
+
+    with pytest.raises(Unavailable):
+        await Courier(store, OURS, REGISTRY, broken).round()
+    assert await owed(store) == ["1"]
+    await Courier(store, OURS, REGISTRY, sound).round()
+    assert await owed(store) == []
+    async with store.read() as connection:
+        assert (await connection.execute(select(versions.c.uid))).scalars().all() == ["1"]
