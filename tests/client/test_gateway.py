@@ -233,7 +233,7 @@ async def test_only_the_answer_to_our_own_request_is_opened(
     async def seal(request: Request) -> Response:
         jws = stranger.asked[-1][2]
         asked = json.loads(keyring.card.verify_jws(jws, "ief-retrieval+jws"))
-        await envelope.pack(
+        envelope.pack(
             [(path, None) for path in (tmp_path / "study").iterdir()],
             envelope_id="0d4e7b52-5b52-4c55-9a76-2f2b7a0c6a11",
             timestamp="2026-05-01T00:00:00Z",

@@ -18,6 +18,7 @@ import pytest
 from tests.envelope.envelopes import SENDER, Parties, write_instance
 
 from mdg import envelope as room
+from mdg.envelope.beside import beside
 from mdg.errors import InputOutput, MdgError, Refused
 
 LARGE = 20 << 20
@@ -98,20 +99,26 @@ def test_a_task_that_is_cancelled_leaves_nothing(
 
     async def work() -> object:
         if what == "open":
-            return await room.open_(envelope, trust=parties.trust, key=parties.recipient, out=out, progress=wait)
-        return await room.pack(
-            [(path, None) for path in study],
-            envelope_id="6f57f5fa-1cd1-45be-a5c3-fb209be1e0ec",
-            timestamp="2026-11-24T08:00:00Z",
-            patient_id="urn:x",
-            identifiers=[],
-            sender=SENDER,
-            requester=None,
-            receiver=SENDER,
-            recipient=parties.recipient.public,
-            signer=parties.signer,
-            out=out,
-            progress=wait,
+            return await beside(
+                lambda told: room.open_(envelope, trust=parties.trust, key=parties.recipient, out=out, progress=told),
+                wait,
+            )
+        return await beside(
+            lambda told: room.pack(
+                [(path, None) for path in study],
+                envelope_id="6f57f5fa-1cd1-45be-a5c3-fb209be1e0ec",
+                timestamp="2026-11-24T08:00:00Z",
+                patient_id="urn:x",
+                identifiers=[],
+                sender=SENDER,
+                requester=None,
+                receiver=SENDER,
+                recipient=parties.recipient.public,
+                signer=parties.signer,
+                out=out,
+                progress=told,
+            ),
+            wait,
         )
 
     async def interrupted() -> None:

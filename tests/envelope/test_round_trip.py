@@ -114,10 +114,9 @@ def test_without_the_key_signature_and_ciphertext_are_checked(parties: Parties, 
     assert any("content not opened" in warning for warning in report["warnings"])
 
 
-@pytest.mark.anyio
-async def test_the_wrapper_gives_the_same_as_values(parties: Parties, study: list[Path], tmp_path: Path) -> None:
+def test_the_wrapper_gives_the_same_as_values(parties: Parties, study: list[Path], tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    packed = await envelope.pack(
+    packed = envelope.pack(
         [(path, hashlib.sha256(path.read_bytes()).digest()) for path in study],
         envelope_id=ENVELOPE_ID,
         timestamp=TIMESTAMP,
@@ -135,9 +134,9 @@ async def test_the_wrapper_gives_the_same_as_values(parties: Parties, study: lis
     assert steps[-1][0] == steps[-1][1]
     assert packed.to_json()["instances"] == 4
     sealed = tmp_path / "e.zip"
-    assert not (await envelope.inspect(sealed)).ok
-    assert (await envelope.verify(sealed, trust=parties.trust)).ok
-    report = await envelope.open_(sealed, trust=parties.trust, key=parties.recipient, out=tmp_path / "out")
+    assert not (envelope.inspect(sealed)).ok
+    assert (envelope.verify(sealed, trust=parties.trust)).ok
+    report = envelope.open_(sealed, trust=parties.trust, key=parties.recipient, out=tmp_path / "out")
     assert (report.ok, report.signature, report.sender.id, report.instances) == (True, "full", SENDER["id"], 4)
     assert any("no forward secrecy" in warning for warning in report.warnings)
 
@@ -145,9 +144,14 @@ async def test_the_wrapper_gives_the_same_as_values(parties: Parties, study: lis
 @pytest.mark.anyio
 async def test_a_cancelled_caller_leaves_nothing(parties: Parties, envelope: Path, tmp_path: Path) -> None:
     from mdg import envelope as room
+    from mdg.envelope.beside import beside
 
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await room.open_(envelope, trust=parties.trust, key=parties.recipient, out=tmp_path / "out")
+        await beside(
+            lambda told: room.open_(
+                envelope, trust=parties.trust, key=parties.recipient, out=tmp_path / "out", progress=told
+            )
+        )
     assert scope.cancelled_caught
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]

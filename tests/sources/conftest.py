@@ -105,7 +105,7 @@ def arrive(tmp_path: Path, write: Write) -> Arrive:
     async def arrive(instances: int = 2, said: str = IHI, **values: object) -> tuple[Path, envelope.Report]:
         work = tmp_path / uuid4().hex
         paths = [write(work / "in" / f"{n}.dcm", number=n, **values) for n in range(1, instances + 1)]
-        await envelope.pack(
+        envelope.pack(
             [(path, None) for path in paths],
             envelope_id=str(uuid4()),
             timestamp="2026-05-02T01:12:09Z",
@@ -118,9 +118,7 @@ def arrive(tmp_path: Path, write: Write) -> Arrive:
             signer=signer,
             out=work / "study.zip",
         )
-        report = await envelope.open_(
-            work / "study.zip", trust=[(None, signer.public)], key=receiver, out=work / "opened"
-        )
+        report = envelope.open_(work / "study.zip", trust=[(None, signer.public)], key=receiver, out=work / "opened")
         return work / "opened", report
 
     return arrive

@@ -99,7 +99,7 @@ async def test_a_study_is_asked_for_fetched_whole_and_opens_with_the_fresh_key(
         sealed = tmp_path / "sealed.zip"
         sealed.write_bytes(answer.content)
         provider = gateway.rooms.keyring.card
-        report = await envelope.open_(
+        report = envelope.open_(
             sealed,
             trust=[(provider.id, provider.ed25519)],
             key=key,
@@ -115,7 +115,7 @@ async def test_a_study_is_asked_for_fetched_whole_and_opens_with_the_fresh_key(
         }
         assert opened == originals
         with pytest.raises(Refused, match="E_REQ"):
-            await envelope.verify(sealed, trust=[(provider.id, provider.ed25519)], key=key, request_digest=bytes(32))
+            envelope.verify(sealed, trust=[(provider.id, provider.ed25519)], key=key, request_digest=bytes(32))
 
 
 async def test_grant_release_and_its_end_are_on_record_with_what_was_sent(start: Start) -> None:

@@ -20,12 +20,10 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show the clear parts of an envelope, without any key."""
-    import anyio
-
     from mdg import envelope
 
     with advise(f"unzip -l {path}"):
-        report = anyio.run(lambda: envelope.inspect(path))
+        report = envelope.inspect(path)
     said = report.to_json()
     shown = [f"{name}: {_text(value)}" for name, value in said.items() if name != "ok" and value not in (None, [], ())]
     say({**said, "ok": True}, (*shown, *(line.format(path=path) for line in UNPROVED)), as_json)

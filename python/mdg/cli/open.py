@@ -28,8 +28,6 @@ def open(  # noqa: A001 -- a verb's function has the verb's name
     """Verify an envelope and open it into a new folder.
 
     After a refusal nothing of it is left."""
-    import anyio
-
     from mdg import envelope
     from mdg.cli.keyfile import read_opener
     from mdg.keys import Trust
@@ -38,5 +36,5 @@ def open(  # noqa: A001 -- a verb's function has the verb's name
     trusted = Trust.read(trust).pairs
     private = read_opener(key)
     with advise(f"mdg inspect {path}"), progress(f"opening {path.name}") as show:
-        report = anyio.run(lambda: envelope.open_(path, trust=trusted, key=private, out=out, progress=show))
+        report = envelope.open_(path, trust=trusted, key=private, out=out, progress=show)
     say({"folder": str(out), **report.to_json()}, (*lines(report, opened=True), f"in {out}"), as_json)

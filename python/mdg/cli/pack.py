@@ -42,8 +42,6 @@ def pack(
     as_json: Json = False,
 ) -> None:
     """Seal one study for one receiver and sign it."""
-    import anyio
-
     from mdg import envelope
     from mdg.cli.keyfile import read_receiver, read_signer
 
@@ -56,24 +54,22 @@ def pack(
     attached = _attached(file or [])
     instances = _instances(study_dir)
     with _explained(), progress(f"packing {out.name}") as show:
-        identifiers = _identifiers(anyio.run(envelope.header, instances[0]), sender)
-        report = anyio.run(
-            lambda: envelope.pack(
-                [(str(path), None) for path in instances],
-                files=attached,
-                envelope_id=str(uuid4()),
-                timestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                patient_id=f"urn:uuid:{uuid4()}",
-                identifiers=identifiers,
-                sender=sender.entity,
-                requester=None,
-                receiver=receiver.entity,
-                recipient=receiver.public,
-                signer=signer,
-                out=out,
-                as_directory=as_directory,
-                progress=show,
-            )
+        identifiers = _identifiers(envelope.header(instances[0]), sender)
+        report = envelope.pack(
+            [(str(path), None) for path in instances],
+            files=attached,
+            envelope_id=str(uuid4()),
+            timestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            patient_id=f"urn:uuid:{uuid4()}",
+            identifiers=identifiers,
+            sender=sender.entity,
+            requester=None,
+            receiver=receiver.entity,
+            recipient=receiver.public,
+            signer=signer,
+            out=out,
+            as_directory=as_directory,
+            progress=show,
         )
     say(
         {"envelope": str(out), **report.to_json()},

@@ -24,8 +24,6 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check signature and hashes of an envelope; write nothing."""
-    import anyio
-
     from mdg import envelope
     from mdg.cli.keyfile import read_opener
     from mdg.keys import Trust
@@ -33,5 +31,5 @@ def verify(
     trusted = Trust.read(trust).pairs
     private = read_opener(key) if key else None
     with advise(f"mdg inspect {path}"), progress(f"verifying {path.name}") as show:
-        report = anyio.run(lambda: envelope.verify(path, trust=trusted, key=private, progress=show))
+        report = envelope.verify(path, trust=trusted, key=private, progress=show)
     say(report.to_json(), lines(report, opened=key is not None), as_json)

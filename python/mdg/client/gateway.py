@@ -26,6 +26,7 @@ from anyio import to_thread
 from mdg import envelope
 from mdg.client.answers import refusal
 from mdg.client.tokens import DISCOVERY, RETRIEVAL, AccessToken, Tokens
+from mdg.envelope.beside import beside
 from mdg.errors import InputOutput, NotFound, Refused, Upstream
 from mdg.fhir.imaging_study import UID
 from mdg.keys import Card, Keyring, X25519Key
@@ -202,13 +203,12 @@ class Gateway:
     ) -> envelope.Report:
         """Verifies the envelope against the provider's key and this request, and opens it into the new folder `out`.
         `Refused` with the first fault; then nothing of it is left in `out`."""
-        return await envelope.open_(
-            file,
-            trust=((provider.id, provider.ed25519),),
-            key=grant.key,
-            out=out,
-            request_digest=grant.digest,
-            progress=progress,
+        trust = ((provider.id, provider.ed25519),)
+        return await beside(
+            lambda told: envelope.open_(
+                file, trust=trust, key=grant.key, out=out, request_digest=grant.digest, progress=told
+            ),
+            progress,
         )
 
     async def fetch(

@@ -1,21 +1,15 @@
-"""Packs, inspects, verifies and opens envelopes (JMIX 1.0; jmix-interop 2.10) beside the event loop.
+"""Packs, inspects, verifies and opens envelopes (JMIX 1.0; jmix-interop 2.10).
 
-The work is one call of `mdg._core` in a worker thread, as many at a time as there are cores; a cancelled caller stops
-it at the next 8 MiB and nothing of it stays. What the files are, who is trusted and whether the content may leave is
-decided elsewhere.
+Each function blocks on one call of `mdg._core`, which uses all cores; Ctrl-C stops it at the next 8 MiB and nothing of
+it stays. A gateway calls it through `beside`, which is not imported here: a command needs no event loop and starts
+sooner without one. What the files are, who is trusted and whether the content may leave is decided elsewhere.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import TypeVar
-
-from anyio import CapacityLimiter, from_thread, to_thread
-from anyio.lowlevel import RunVar
 
 from mdg import _core
 from mdg._core import Header
@@ -24,17 +18,13 @@ from mdg.envelope.report import Packed, Report
 __all__ = ["Header", "Packed", "Progress", "Report", "Trust", "header", "inspect", "open_", "pack", "verify"]
 
 Progress = Callable[[int, int], None]
-"""Told (bytes done, bytes in all) in the worker thread, at most every 8 MiB."""
+"""Told (bytes done, bytes in all), at most every 8 MiB; what it raises ends the work."""
 
 Trust = Sequence[tuple[str | None, bytes]]
 """(sender id or None for any, raw Ed25519 public key)."""
 
-T = TypeVar("T")
 
-_cores: RunVar[CapacityLimiter] = RunVar("mdg.envelope.cores")
-
-
-async def pack(
+def pack(
     instances: Sequence[tuple[str | Path, bytes | None]],
     *,
     files: Sequence[tuple[str | Path, str]] = (),
@@ -58,42 +48,39 @@ async def pack(
     `sender`, `requester`, `receiver`: {id, name, contact}. `Refused` E_DICOM, E_DICOM_IDENTITY, E_STORE_CORRUPT with
     the file; `InputOutput`; `Misuse`. After any of them nothing is at `out`.
     """
-
-    def work(told: Progress) -> str:
-        return _core.pack(
-            [(str(path), sha256) for path, sha256 in instances],
-            files=[(str(path), name) for path, name in files],
-            envelope_id=envelope_id,
-            timestamp=timestamp,
-            patient_id=patient_id,
-            identifiers=identifiers,
-            sender=json.dumps(sender),
-            requester=None if requester is None else json.dumps(requester),
-            receiver=json.dumps(receiver),
-            recipient=recipient,
-            signer=signer,
-            classification=classification,
-            request_digest=request_digest,
-            out=str(out),
-            as_directory=as_directory,
-            progress=told,
-        )
-
-    return Packed.from_json(await _beside(work, progress))
+    report = _core.pack(
+        [(str(path), sha256) for path, sha256 in instances],
+        files=[(str(path), name) for path, name in files],
+        envelope_id=envelope_id,
+        timestamp=timestamp,
+        patient_id=patient_id,
+        identifiers=identifiers,
+        sender=json.dumps(sender),
+        requester=None if requester is None else json.dumps(requester),
+        receiver=json.dumps(receiver),
+        recipient=recipient,
+        signer=signer,
+        classification=classification,
+        request_digest=request_digest,
+        out=str(out),
+        as_directory=as_directory,
+        progress=progress,
+    )
+    return Packed.from_json(report)
 
 
-async def header(path: Path) -> Header:
+def header(path: Path) -> Header:
     """The header of an instance that is to be packed, from which the caller takes the patient's identifiers. Errors as
     `pack`."""
-    return await _beside(lambda _: _core.read_header(str(path)))
+    return _core.read_header(str(path))
 
 
-async def inspect(path: Path) -> Report:
+def inspect(path: Path) -> Report:
     """What the clear parts of an envelope say. Nothing of it is proven, and the report says so with `ok` false."""
-    return Report.from_json(await _beside(lambda _: _core.inspect(str(path))))
+    return Report.from_json(_core.inspect(str(path)))
 
 
-async def verify(
+def verify(
     path: Path,
     *,
     trust: Trust,
@@ -104,14 +91,11 @@ async def verify(
     """Signature and ciphertext hash of an envelope; with `key` every file hash too. Writes nothing.
 
     `Refused` with the first fault in the order of seg/1 13.1."""
-
-    def work(told: Progress) -> str:
-        return _core.verify(str(path), trust=trust, key=key, request_digest=request_digest, progress=told)
-
-    return Report.from_json(await _beside(work, progress))
+    report = _core.verify(str(path), trust=trust, key=key, request_digest=request_digest, progress=progress)
+    return Report.from_json(report)
 
 
-async def open_(
+def open_(
     path: Path,
     *,
     trust: Trust,
@@ -123,33 +107,7 @@ async def open_(
     """Verifies an envelope and opens it into the new folder `out` (metadata.json, files.json, dicom/, files/).
 
     `out` appears whole, durable and verified, or not at all. `Refused` with the first fault, `InputOutput`."""
-
-    def work(told: Progress) -> str:
-        return _core.open_envelope(
-            str(path), trust=trust, key=key, out=str(out), request_digest=request_digest, progress=told
-        )
-
-    return Report.from_json(await _beside(work, progress))
-
-
-async def _beside(work: Callable[[Progress], T], progress: Progress | None = None) -> T:
-    """`work` in a worker thread. Between two pieces the core asks Python and learns that its caller has gone: by a
-    cancel scope, or as Ctrl-C does it, by the cancellation of the task, of which a cancel scope knows nothing."""
-    gone = False
-
-    def told(done: int, total: int) -> None:
-        from_thread.check_cancelled()
-        if gone:
-            raise CancelledError
-        if progress is not None:
-            progress(done, total)
-
-    try:
-        limiter = _cores.get()
-    except LookupError:
-        limiter = CapacityLimiter(os.cpu_count() or 1)
-        _cores.set(limiter)
-    try:
-        return await to_thread.run_sync(work, told, limiter=limiter)
-    finally:
-        gone = True
+    report = _core.open_envelope(
+        str(path), trust=trust, key=key, out=str(out), request_digest=request_digest, progress=progress
+    )
+    return Report.from_json(report)

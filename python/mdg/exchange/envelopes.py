@@ -22,6 +22,7 @@ from sqlalchemy import Column, Index, LargeBinary, Table, Text, delete, insert, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg import envelope
+from mdg.envelope.beside import beside
 from mdg.envelope.recipe import Recipe
 from mdg.errors import InputOutput, Unavailable, Unprocessable
 from mdg.exchange.holdings import Held
@@ -140,19 +141,22 @@ class Envelopes:
         if not await to_thread.run_sync(has_room, self._folder, held.study.bytes):
             raise Unavailable("there is no room to make it now; try again later", reason="disk-full", retry_after=60)
         try:
-            await envelope.pack(
-                [(one.path, one.sha256) for one in instances],
-                envelope_id=envelope_id,
-                timestamp=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                patient_id=f"urn:uuid:{uuid4()}",
-                identifiers=identifiers,
-                sender=self._keyring.card.entity,
-                requester=receiver.entity,
-                receiver=receiver.entity,
-                recipient=recipient,
-                signer=self._keyring.ed25519,
-                request_digest=request_digest,
-                out=making,
+            await beside(
+                lambda told: envelope.pack(
+                    [(one.path, one.sha256) for one in instances],
+                    envelope_id=envelope_id,
+                    timestamp=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    patient_id=f"urn:uuid:{uuid4()}",
+                    identifiers=identifiers,
+                    sender=self._keyring.card.entity,
+                    requester=receiver.entity,
+                    receiver=receiver.entity,
+                    recipient=recipient,
+                    signer=self._keyring.ed25519,
+                    request_digest=request_digest,
+                    out=making,
+                    progress=told,
+                )
             )
             made = Envelope(
                 id=id_,
