@@ -170,7 +170,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
     keyring = await to_thread.run_sync(
         partial(Keyring.open, settings.data, id=custodian.uri, name=settings.name, contact=settings.contact)
     )
-    store = await stack.enter_async_context(Store.open(str(settings.data / "mdg.sqlite")))
+    store = await stack.enter_async_context(Store.open(settings.store_url))
     outbound = await stack.enter_async_context(Outbound(_origins(settings), settings.sandbox))
     directory = HttpDirectory(_directory_url(settings), outbound)
     audit = Audit(store, custodian, Agent("mdg", __version__, settings.public_url))

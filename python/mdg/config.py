@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -36,6 +36,10 @@ from mdg.model.identity import HpiO
 PREFIX = "MDG_"
 OTHERS = ("MDG_DEMO_", "MDG_TEST_", "MDG_BENCH_")
 """Variables of the demo, the tests and the benchmarks, which are no settings."""
+SECRETS = frozenset({"admin_token", "database"})
+"""Settings that make a file private."""
+SQLITE = "mdg.sqlite"
+"""The database in the data folder, where no other is named."""
 
 
 def _zone(value: object) -> object:
@@ -56,6 +60,20 @@ def _url(value: str) -> str:
     ):
         raise ValueError("a URL begins with https:// (http:// in a sandbox) and has no user, query or fragment")
     return value.rstrip("/")
+
+
+def _postgresql(value: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(value.get_secret_value())
+        query = parse_qs(parts.query)
+        host = parts.hostname or query.get("host", [""])[0]
+    except ValueError:
+        raise ValueError("it is no URL that can be read") from None  # and its words may have the password
+    if parts.scheme != "postgresql":
+        raise ValueError("a database is named as in postgresql://user:password@host/name; without one it is SQLite")
+    if host and not host.startswith("/") and not is_loopback(host) and "sslmode" not in query:
+        raise ValueError("say how the way to another machine is protected: end the URL with ?sslmode=verify-full")
+    return value
 
 
 Url = Annotated[str, AfterValidator(_url)]
@@ -126,6 +144,8 @@ class Settings(BaseSettings):
     """Bearer token of the admin listener; use MDG_ADMIN_TOKEN_FILE."""
     data: Path
     """Folder of the database, the keys, the spool and what was received; private to the gateway."""
+    database: Annotated[SecretStr, AfterValidator(_postgresql)] | None = None
+    """URL of a PostgreSQL database, with its password: use MDG_DATABASE_FILE. By default SQLite in `data`."""
     folders: tuple[Path, ...] = ()
     """Folders of DICOM files, referenced in place and watched."""
     identity: Path | None = None
@@ -180,6 +200,11 @@ class Settings(BaseSettings):
         """Whether the stand-ins run inside this gateway, under `/sandbox`."""
         return self.sandbox and not self.issuers
 
+    @property
+    def store_url(self) -> str:
+        """What `Store.open` takes."""
+        return self.database.get_secret_value() if self.database else str(self.data / SQLITE)
+
     @classmethod
     def load(cls, config: Path | None = None, **given: Any) -> Self:
         """The settings from all their sources; `given` are those of the command line. `Misuse` says what is wrong,
@@ -190,7 +215,7 @@ class Settings(BaseSettings):
         ]
         if stray:
             raise Misuse(f"{', '.join(sorted(stray))}: no such setting; see `mdg config show`")
-        if "admin_token" in table:
+        if SECRETS & table.keys():
             _private(config)
         if config is not None and config.stat().st_mode & stat.S_IWOTH:
             raise Misuse(f"{config} can be changed by anybody, who could name a token authority: chmod o-w {config}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import anyio
 import pytest
@@ -14,6 +14,12 @@ from mdg.errors import Conflict, Unavailable
 from mdg.store import Store
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Store]:
+    async with Store.open(database) as opened:
+        yield opened
 
 
 def soon() -> datetime:
@@ -42,11 +48,10 @@ async def test_of_many_at_once_exactly_one_is_first(store: Store) -> None:
     assert answers.count(False) == 1
 
 
-async def test_a_use_outlives_the_process(tmp_path: Path) -> None:
-    path = str(tmp_path / "mdg.db")
-    async with Store.open(path) as store:
+async def test_a_use_outlives_the_process(database: str) -> None:
+    async with Store.open(database) as store:
         assert not await Replay(store, CUSTODIAN).seen("nonce", "k.1", soon())
-    async with Store.open(path) as store:
+    async with Store.open(database) as store:
         assert await Replay(store, CUSTODIAN).seen("nonce", "k.1", soon())
 
 
@@ -82,10 +87,9 @@ async def test_what_has_lapsed_is_swept(store: Store) -> None:
     assert not await Replay(store, CUSTODIAN).seen("dpop", "k.1", soon())
 
 
-async def test_without_a_store_that_writes_there_is_no_answer(tmp_path: Path) -> None:
-    path = str(tmp_path / "mdg.db")
-    async with Store.open(path):
+async def test_without_a_store_that_writes_there_is_no_answer(database: str) -> None:
+    async with Store.open(database):
         pass
-    async with Store.open(path, read_only=True) as store:
+    async with Store.open(database, read_only=True) as store:
         with pytest.raises(Unavailable):
             await Replay(store, CUSTODIAN).seen("dpop", "k.1", soon())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
-
 import anyio
 import pytest
+from sqlalchemy import select
 from tests.authority import CUSTODIAN, ORGANISATION
 
 from mdg.audit import Agent, Audit
+from mdg.audit.record import AUDIT
 from mdg.errors import Unavailable
 from mdg.model.event import Event, Kind, Outcome
 from mdg.store import Store
@@ -23,22 +22,17 @@ def event(request_id: str = "req-1", kind: Kind = Kind.SEARCH) -> Event:
     return Event(kind, Outcome.SUCCESS, request_id)
 
 
-async def test_a_record_is_in_the_file_when_it_returns(tmp_path: Path) -> None:
-    path = tmp_path / "mdg.db"
-    async with Store.open(str(path)) as store:
+async def test_a_record_is_there_for_others_when_it_returns(database: str) -> None:
+    async with Store.open(database) as store:
         seq = await Audit(store, CUSTODIAN, AGENT).record(event())
-        other = sqlite3.connect(f"file:{path}?mode=ro", uri=True)  # as another process sees it
-        try:
-            rows = other.execute("SELECT seq, custodian, request_id, length(salt) FROM audit").fetchall()
-        finally:
-            other.close()
-    assert rows == [(seq, CUSTODIAN, "req-1", 16)]
+        async with Store.open(database, read_only=True) as other, other.read() as connection:
+            rows = (await connection.execute(select(AUDIT))).all()
+    assert [(row.seq, row.custodian, row.request_id, len(row.salt)) for row in rows] == [(seq, CUSTODIAN, "req-1", 16)]
 
 
-async def test_records_of_many_at_once_have_numbers_without_gaps_and_salts_of_their_own(tmp_path: Path) -> None:
-    path = tmp_path / "mdg.db"
+async def test_records_of_many_at_once_have_numbers_without_gaps_and_salts_of_their_own(database: str) -> None:
     seqs: list[int] = []
-    async with Store.open(str(path)) as store:
+    async with Store.open(database) as store:
         audit = Audit(store, CUSTODIAN, AGENT)
 
         async def one(number: int) -> None:
@@ -49,15 +43,13 @@ async def test_records_of_many_at_once_have_numbers_without_gaps_and_salts_of_th
                 tasks.start_soon(one, number)
         assert sorted(seqs) == list(range(1, 41))
         assert await audit.count() == 40
-    database = sqlite3.connect(path)
-    try:
-        assert len(database.execute("SELECT DISTINCT salt FROM audit").fetchall()) == 40
-    finally:
-        database.close()
+        async with store.read() as connection:
+            salts = (await connection.execute(select(AUDIT.c.salt))).scalars().all()
+        assert len(set(salts)) == 40
 
 
-async def test_the_records_of_a_request_come_in_order_and_only_of_this_custodian(tmp_path: Path) -> None:
-    async with Store.open(str(tmp_path / "mdg.db")) as store:
+async def test_the_records_of_a_request_come_in_order_and_only_of_this_custodian(database: str) -> None:
+    async with Store.open(database) as store:
         ours, theirs = Audit(store, CUSTODIAN, AGENT), Audit(store, ORGANISATION, AGENT)
         for kind in (Kind.GRANT, Kind.RELEASE, Kind.RELEASE_END):
             await ours.record(event(kind=kind))
@@ -69,11 +61,10 @@ async def test_the_records_of_a_request_come_in_order_and_only_of_this_custodian
         assert (await ours.count(), await theirs.count()) == (4, 1)
 
 
-async def test_without_a_database_that_writes_there_is_no_record(tmp_path: Path) -> None:
-    path = str(tmp_path / "mdg.db")
-    async with Store.open(path):
+async def test_without_a_database_that_writes_there_is_no_record(database: str) -> None:
+    async with Store.open(database):
         pass
-    async with Store.open(path, read_only=True) as store:
+    async with Store.open(database, read_only=True) as store:
         with pytest.raises(Unavailable) as error:
             await Audit(store, CUSTODIAN, AGENT).record(event())
     assert error.value.reason == "audit"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -42,10 +43,11 @@ def test_each_crate_has_its_sentence() -> None:
 
 def test_each_package_has_its_sentence() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-    assert set(sentences("Python, to run")) == {package(line) for line in project["project"]["dependencies"]}
-    assert set(sentences("Python, to build and test")) == {
-        package(line) for line in project["dependency-groups"]["dev"]
-    }
+    extras = chain.from_iterable(project["project"]["optional-dependencies"].values())
+    to_run = {package(line) for line in (*project["project"]["dependencies"], *extras)}
+    assert set(sentences("Python, to run")) == to_run
+    to_test = {package(line) for line in project["dependency-groups"]["dev"]}
+    assert set(sentences("Python, to build and test")) == to_test - to_run
 
 
 def test_each_crate_is_used() -> None:

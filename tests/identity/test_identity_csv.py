@@ -18,8 +18,8 @@ A, B = Ihi("8003608833357361"), Ihi("8003608166690503")
 
 
 @pytest.fixture
-async def identities(tmp_path: Path) -> AsyncIterator[Identities]:
-    async with Store.open(str(tmp_path / "mdg.sqlite")) as store:
+async def identities(database: str) -> AsyncIterator[Identities]:
+    async with Store.open(database) as store:
         yield Identities(store, HpiO("8003621566684455"))
 
 

@@ -76,8 +76,8 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with Store.open(str(tmp_path / "data" / "mdg.sqlite")) as opened:
+async def store(database: str) -> AsyncIterator[Store]:
+    async with Store.open(database) as opened:
         yield opened
 
 

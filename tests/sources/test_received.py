@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.databases import make_read_only
 
 from mdg import envelope
 from mdg.errors import NotFound, Refused, Unavailable
@@ -141,10 +141,7 @@ async def test_a_study_that_is_not_whole_leaves_nothing(
 async def test_a_study_that_the_store_cannot_keep_leaves_nothing(
     received: ReceivedSource, store: Store, tmp_path: Path, arrive: Arrive
 ) -> None:
-    async def read_only(connection: AsyncConnection) -> None:
-        await connection.exec_driver_sql("PRAGMA query_only=ON")
-
-    await store.write(read_only)
+    await store.write(make_read_only)
     folder, report = await arrive()
     with pytest.raises(Unavailable):
         await received.add(folder, report)

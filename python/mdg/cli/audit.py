@@ -30,28 +30,28 @@ def show(
     import anyio
 
     with advise("mdg audit show --data DIR, the data folder of the gateway"):
-        events = anyio.run(_events, _folder(config, data) / "mdg.sqlite", request_id)
+        events = anyio.run(_events, _database(config, data), request_id)
     say({"request_id": request_id, "events": events}, [_line(event) for event in events] or ["no record"], as_json)
     if not events:
         raise typer.Exit(1)
 
 
-def _folder(config: Path | None, data: Path | None) -> Path:
-    """The data folder that was named, that of the settings, or that of a first try."""
+def _database(config: Path | None, data: Path | None) -> str:
+    """That of the settings, of the data folder that was named, or of a first try."""
     from platformdirs import user_data_path
 
-    from mdg.config import Settings
+    from mdg.config import SQLITE, Settings
 
-    if data is not None:
-        return data
-    return Settings.load(config).data if config is not None else user_data_path("mdg") / "sandbox"
+    if config is not None:
+        return Settings.load(config, **({"data": data} if data is not None else {})).store_url
+    return str((data or user_data_path("mdg") / "sandbox") / SQLITE)
 
 
-async def _events(database: Path, request_id: str) -> list[dict[str, Any]]:
+async def _events(database: str, request_id: str) -> list[dict[str, Any]]:
     from mdg.audit import recorded
     from mdg.store import Store
 
-    async with Store.open(str(database), read_only=True) as store:
+    async with Store.open(database, read_only=True) as store:
         return await recorded(store, request_id)
 
 

@@ -31,7 +31,7 @@ class Terms:
     """The settings that an index depends on."""
 
     custodian: HpiO
-    data: Path
+    store_url: str
     folders: Sequence[Path]
     identity: Path | None
     default_issuer: str
@@ -84,7 +84,7 @@ def _terms(config: Path | None, data: Path | None, identity: Path | None) -> Ter
     settings = Settings.load(config, **given)
     return Terms(
         settings.custodian,
-        settings.data,
+        settings.store_url,
         settings.folders,
         settings.identity,
         settings.default_issuer,
@@ -100,7 +100,7 @@ async def _index(
     from mdg.store import Store
     from mdg.store.index import file_problems
 
-    async with Store.open(str(terms.data / "mdg.sqlite"), read_only=not folders) as store:
+    async with Store.open(terms.store_url, read_only=not folders) as store:
         identities = Identities(store, terms.custodian)
         report = None
         if folders:

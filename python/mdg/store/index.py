@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    cast,
     delete,
     func,
     insert,
@@ -273,11 +274,10 @@ async def waiting(connection: AsyncConnection, part: Part, before: datetime) -> 
 
 async def totals(connection: AsyncConnection, part: Part) -> tuple[int, int, int]:
     """(studies, instances, bytes) that can be served."""
-    statement = select(func.count(), func.sum(studies.c.instances), func.sum(studies.c.bytes)).where(
-        part.of(studies), studies.c.instances > 0
-    )
+    sums = [cast(func.coalesce(func.sum(studies.c[name]), 0), Number) for name in ("instances", "bytes")]
+    statement = select(func.count(), *sums).where(part.of(studies), studies.c.instances > 0)
     row = (await connection.execute(statement)).one()
-    return row[0], row[1] or 0, row[2] or 0
+    return row[0], row[1], row[2]
 
 
 async def count_problems(connection: AsyncConnection, part: Part) -> int:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, Text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
 
 metadata = MetaData(
     naming_convention={
@@ -26,10 +26,18 @@ metadata = MetaData(
 Number = BigInteger().with_variant(Integer, "sqlite")
 """A 64-bit integer that SQLite may use as its row id."""
 
-Document = JSON().with_variant(JSONB(), "postgresql")
-"""A JSON value."""
+Document = JSON()
+"""A JSON value, kept as it was written: PostgreSQL's JSONB would reorder members, and refuse U+0000."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@compiles(Text, "postgresql")
+def _in_order_of_bytes(type_: Text, compiler: Any, **context: Any) -> str:
+    """Columns of text sort as Python and SQLite sort, whatever the locale of the server's database: what a study is
+    made of depends on the order of its files, and an index survives a new version of the server's locales."""
+    name: str = compiler.visit_TEXT(type_, **context)
+    return f'{name} COLLATE "C"' if isinstance(context.get("type_expression"), Column) else name
 
 
 def custodian(*, key: bool = True) -> Column[Any]:

@@ -17,13 +17,18 @@ from sqlalchemy.engine import Connection
 from mdg.errors import InputOutput
 
 
+def current(connection: Connection) -> str | None:
+    """The step that the schema is at; None when there is none."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
 def upgrade(connection: Connection) -> None:
     """Brings the schema to the newest step inside the caller's transaction. `InputOutput` when a newer mdg made it."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
     steps = ScriptDirectory.from_config(config)
-    here = MigrationContext.configure(connection).get_current_revision()
+    here = current(connection)
     if here == steps.get_current_head():
         return  # nothing is written, so a database on a read-only disk can still be opened
     if here is not None and here not in {step.revision for step in steps.walk_revisions()}:
