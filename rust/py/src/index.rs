@@ -13,11 +13,16 @@ use mdg_core::dicom::{self, Header};
 use mdg_core::digest::{Checker, Digest, Digester};
 use mdg_core::{Error, ReadAt, Result};
 use mdg_crypto::sha2x::{Lane, Pair};
+use rustix::process::nice;
 
 use crate::file::{OpenFile, Stamp};
 
 /// Bytes of one read: many pieces of the check table, and past the header of nearly every file.
 const PIECE: usize = 1 << 20;
+
+/// How far the workers stand back behind the threads that answer requests and commit what was found (nice(2), which on
+/// Linux counts for one thread): else each of these waits for a worker to use up its slice, several times a batch.
+const YIELD: i32 = 10;
 
 /// What one pass over one file found.
 pub(crate) struct Outcome {
@@ -37,12 +42,17 @@ pub(crate) fn index(paths: &[PathBuf], threads: usize) -> Vec<Outcome> {
     let workers = if threads == 0 { cores() } else { threads }.clamp(1, paths.len().div_ceil(2).max(1));
     let queue = Queue { paths, next: AtomicUsize::new(0) };
     let mut found = thread::scope(|scope| {
-        // Where the system gives no more threads, fewer do the same work.
-        let begin = |_| thread::Builder::new().spawn_scoped(scope, || work(&queue)).ok();
-        let others: Vec<_> = (1..workers).filter_map(begin).collect();
-        let mut found = work(&queue);
-        for other in others {
-            match other.join() {
+        let yielding = || {
+            // It only fails where the system knows no priorities, and then there is nobody to yield to.
+            let _ = nice(YIELD);
+            work(&queue)
+        };
+        // Where the system gives fewer threads, they do the same work, and where it gives none, the caller does.
+        let begin = |_| thread::Builder::new().spawn_scoped(scope, yielding).ok();
+        let workers: Vec<_> = (0..workers).filter_map(begin).collect();
+        let mut found = if workers.is_empty() { work(&queue) } else { Vec::new() };
+        for worker in workers {
+            match worker.join() {
                 Ok(more) => found.extend(more),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
