@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -13,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.store.works import add, rows
 
 from mdg.errors import InputOutput, Unavailable
-from mdg.store import Store
+from mdg.store import Store, sqlite
 from mdg.store.lock import only_process, refuse_network
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +52,29 @@ async def test_waiting_works_share_one_commit(tmp_path: Path) -> None:
         await store.write(total)
     assert commits == [20]
     assert pages <= 4  # twenty commits would have written the changed page twenty times
+
+
+@pytest.mark.parametrize("others", [0, 2], ids=["alone", "in a group"])
+async def test_a_database_that_somebody_else_holds_is_unavailable_until_it_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    monkeypatch.setattr(sqlite, "EVERY", ("busy_timeout=1", *sqlite.EVERY[1:]))
+    refusals: list[Unavailable] = []
+
+    async def attempt(store: Store, study: str) -> None:
+        with pytest.raises(Unavailable) as refusal:
+            await store.write(add(study))
+        refusals.append(refusal.value)
+
+    async with Store.open(str(tmp_path / "mdg.db")) as store:
+        with closing(sqlite3.connect(tmp_path / "mdg.db", isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                for number in range(1 + others):
+                    tasks.start_soon(attempt, store, str(number))
+        assert [type(refusal.__cause__) for refusal in refusals] == [OperationalError] * (1 + others)
+        await store.write(add("9"))
+        assert await rows(store) == ["9"]
 
 
 async def test_a_full_disk_refuses_all_of_the_group_and_recovers(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ async def connections(url: str | URL, *, writes: bool, **options: Any) -> AsyncI
         pool_size=kept,
         max_overflow=more,
         pool_timeout=BUSY,
+        pool_reset_on_return="rollback" if not writes else None,  # the store ends each transaction that writes
         hide_parameters=True,  # they name people, and an error may end in a log
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import anyio
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mdg.errors import InputOutput
@@ -87,21 +87,25 @@ def _prepare(path: Path) -> bool:
 
 @asynccontextmanager
 async def _connections(path: Path, *, writes: bool) -> AsyncIterator[AsyncEngine]:
-    mode, own = ("rwc", ("journal_mode=WAL", "journal_size_limit=67108864")) if writes else ("ro", ("query_only=ON",))
+    mode, more = ("rwc", ("journal_mode=WAL", "journal_size_limit=67108864")) if writes else ("ro", ("query_only=ON",))
     url = f"sqlite+aiosqlite:///file:{quote(str(path))}?mode={mode}&uri=true"
     async with connections(url, writes=writes) as engine:
 
         @event.listens_for(engine.sync_engine, "connect")
         def connect(connection: Any, _: object) -> None:
             connection.isolation_level = None  # the driver must not begin transactions on its own; `begin` does
-            cursor = connection.cursor()
-            for pragma in (*EVERY, *own):
-                cursor.execute(f"PRAGMA {pragma}")
-            cursor.close()
+            pragmas = "".join(f"PRAGMA {pragma};" for pragma in (*EVERY, *more))
+            connection.run_async(lambda driver: driver.executescript(pragmas))
 
         @event.listens_for(engine.sync_engine, "begin")
         def begin(connection: Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+            # Asked of the driver itself: by a cursor it is three ways to the connection's thread and back, not one.
+            statement = "BEGIN IMMEDIATE" if writes else "BEGIN"
+            own: Any = connection.connection.dbapi_connection
+            try:
+                own.run_async(lambda driver: driver.execute(statement))
+            except sqlite3.OperationalError as error:
+                raise OperationalError(statement, None, error) from error
 
         yield engine
 
