@@ -58,6 +58,7 @@ CHANGES: list[tuple[str, Callable[[Json, Json], Any]]] = [
     ("ath", lambda h, c: c.update(ath=b64url(bytes(32)))),
     ("jti", lambda h, c: c.pop("jti")),
     ("jti", lambda h, c: c.update(jti="short")),
+    ("jti", lambda h, c: c.update(jti="0123\x0089abcdef")),
 ]
 
 

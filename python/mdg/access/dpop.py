@@ -80,7 +80,7 @@ def _checked(
         if not isinstance(ath, str) or not _same(ath, encode(hashlib.sha256(token.encode()).digest())):
             raise Malformed("ath")
     jti = claims.get("jti")
-    if not isinstance(jti, str) or not 8 <= len(jti) <= 256:
+    if not isinstance(jti, str) or not 8 <= len(jti) <= 256 or not jti.isprintable():
         raise Malformed("jti")
     return thumbprint, jti
 
