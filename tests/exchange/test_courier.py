@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select
@@ -24,8 +23,8 @@ OURS = HpiO.parse("8003621566684455")
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with Store.open(str(tmp_path / "mdg.sqlite")) as store:
+async def store(database: str) -> AsyncIterator[Store]:
+    async with Store.open(database) as store:
         yield store
 
 

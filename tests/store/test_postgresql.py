@@ -17,6 +17,7 @@ from tests.store.works import add, attempt, rows
 
 from mdg.errors import InputOutput, Misuse, Unavailable, Unsupported
 from mdg.store import Store
+from mdg.store.postgresql import WRITERS
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +96,18 @@ async def test_processes_write_one_after_the_other(url: str) -> None:
             for store in (here, there) * 20:
                 tasks.start_soon(store.write, count_up)
         assert len(await rows(here)) == 40
+
+
+async def test_a_process_that_stands_still_delays_the_others_for_seconds_only(url: str) -> None:
+    with psycopg.connect(url) as other:
+        async with Store.open(url) as store:
+            other.execute("SELECT pg_advisory_xact_lock(%s)", (WRITERS,))
+            with pytest.raises(Unavailable):
+                await store.write(add("1"))
+            assert await rows(store) == []
+            other.rollback()
+            await store.write(add("2"))
+            assert await rows(store) == ["2"]
 
 
 async def test_a_key_that_a_stranger_took_first_undoes_only_its_own_work(postgresql: Server, url: str) -> None:

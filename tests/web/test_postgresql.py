@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from anyio import to_thread
 from tests.databases import Server, make_read_only
 from tests.web.test_guarantees import calls, make, only_an_outcome
 from tests.web.test_retrieval import get, granted
-from tests.web.test_serve import SETTINGS, run
+from tests.web.test_serve import SETTINGS, run, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -32,10 +33,8 @@ async def test_the_record_of_each_answer_outlives_a_crash_of_the_server(postgres
             assert (await gateway.consumer.search()).status_code == 503
             await to_thread.run_sync(postgresql.start)
             assert (await gateway.consumer.search()).status_code == 200
-            for answer in (found, payload):
-                request_id = answer.headers["x-request-id"]
-                rows = postgresql.do(f"SELECT 1 FROM audit WHERE request_id = '{request_id}'", database=name)
-                assert rows, "the answer left before its record was durable"
+            recorded = {row[0] for row in postgresql.do("SELECT request_id FROM audit", database=name)}
+            assert {answer.headers["x-request-id"] for answer in (found, payload)} <= recorded
             assert await gateway.rooms.audit.count() > before
 
 
@@ -48,6 +47,23 @@ async def test_nothing_leaves_while_the_audit_cannot_be_written(postgresql: Serv
                 answer = await make(gateway, call)
                 assert answer.status_code == 503, (path, answer.text)
                 assert only_an_outcome(answer), path
+
+
+def test_each_command_uses_the_database_of_the_settings(
+    postgresql: Server, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, config = ("--data", str(tmp_path / "data")), tmp_path / "mdg.toml"
+    config.write_text(SETTINGS.replace("DATA", str(tmp_path / "data")))
+    with postgresql.database() as name:
+        monkeypatch.setenv("MDG_DATABASE", url := postgresql.url(name))
+        with serving("--folder", str(phantom), "--sandbox", *data, "--port", "0") as (_, ready):
+            assert ready["studies"] == 1
+        assert postgresql.do("SELECT source FROM identities", database=name) == [("sandbox",)]
+        indexed = run("index", str(phantom), *data, "--json", MDG_DATABASE=url)
+        assert json.loads(indexed.stdout)["index"]["unchanged"] == 3, indexed.stderr
+        shown = run("audit", "show", "start", "--config", str(config), "--json", MDG_DATABASE=url)
+        assert len(json.loads(shown.stdout)["events"]) == 1, shown.stderr
+    assert not list((tmp_path / "data").glob("*.sqlite*"))
 
 
 def test_the_url_of_the_database_is_told_to_nobody(tmp_path: Path) -> None:
