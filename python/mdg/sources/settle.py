@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Row, and_, delete, func, insert, select, update
+import orjson
+from sqlalchemy import ColumnElement, Row, Text, and_, cast, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.identity.enrichment import JMIX, Claim, replace_study
@@ -56,26 +58,25 @@ async def settle(
     """Settles one study of `part` in the caller's transaction; its key when its content changed, else None.
     `envelope_ihis` are what the metadata of the envelope named, for a study that arrived in one."""
     await connection.execute(delete(unsettled).where(part.of(unsettled), unsettled.c.study == study))
-    statement = (
-        select(*(instances.c[name] for name in ("series", "uid", "size", "sha256", "facts")))
-        .where(part.of(instances), instances.c.study == study)
-        .order_by(instances.c.folder, instances.c.name)
-    )
+    ours = and_(part.of(instances), instances.c.study == study)
+    columns = (instances.c[name] for name in ("series", "uid", "size", "sha256"))
+    statement = select(*columns).where(ours).order_by(instances.c.folder, instances.c.name)
     files = (await connection.execute(statement)).all()
+    said = await _said(connection, ours)
     one = and_(part.of(studies), studies.c.uid == study)
     settled = select(studies.c.version, versions.c.content).join(versions, of_study).where(one)
     before = (await connection.execute(settled)).one_or_none()
     if not files and before is None:
         return None
-    parts = _series(files)
-    values, claims = _facts(files, parts, terms, envelope_ihis) if files else (_EMPTY, [])
+    parts = _series(files, said)
+    values, claims = _facts(files, said, parts, terms, envelope_ihis) if files else (_EMPTY, [])
     content = _content(files)
     changed = before is None or before.content != content
     if changed:
         values["version"] = await _new_version(connection, part, study, content)
     if files:
         owner = LocalId(values["patient"], values["issuer"])
-        await _keep_patient(connection, part.custodian, owner, [row.facts for row in files])
+        await _keep_patient(connection, part.custodian, owner, [row for _, row in said])
     if before is None:
         row = part.row | {"uid": study, "id": secrets.token_hex(16), "labels": ["N"]}
         await connection.execute(insert(studies).values(row | values))
@@ -90,6 +91,19 @@ async def settle(
     key = StudyKey(part.custodian, study, values["version"])
     await outbox.append(connection, SETTLED, key, [outbox.REGISTRY, outbox.SUBSCRIBERS])
     return key
+
+
+async def _said(connection: AsyncConnection, ours: ColumnElement[bool]) -> list[tuple[str, facts.Facts]]:
+    """(SeriesInstanceUID, what is kept) for each different thing that the files of a series say, in the order of the
+    files: a thousand slices say one."""
+    kept = cast(instances.c.facts, Text)  # PostgreSQL compares no JSON
+    statement = (
+        select(instances.c.series, kept)
+        .where(ours)
+        .group_by(instances.c.series, kept)
+        .order_by(func.min(instances.c.folder + "/" + instances.c.name))
+    )
+    return [(uid, orjson.loads(text)) for uid, text in await connection.execute(statement)]
 
 
 async def _new_version(connection: AsyncConnection, part: Part, study: str, content: bytes) -> int:
@@ -115,10 +129,14 @@ _EMPTY: dict[str, Any] = {"instances": 0, "bytes": 0, "quarantine": None}
 
 
 def _facts(
-    files: Sequence[Row[Any]], parts: Sequence[dict[str, Any]], terms: Terms, envelope_ihis: Collection[Ihi]
+    files: Sequence[Row[Any]],
+    said: Sequence[tuple[str, facts.Facts]],
+    parts: Sequence[dict[str, Any]],
+    terms: Terms,
+    envelope_ihis: Collection[Ihi],
 ) -> tuple[dict[str, Any], list[Claim]]:
     """(values of the study row, what the files say about the patient's IHI). Mixed patients prove nothing about any."""
-    rows: list[facts.Facts] = [row.facts for row in files]
+    rows = [row for _, row in said]
     people = {facts.local_id(row, terms.default_issuer) for row in rows}
     owner = facts.local_id(rows[0], terms.default_issuer)
     objects = {row.uid: row for row in reversed(files)}
@@ -127,9 +145,9 @@ def _facts(
         quarantine = MIXED_PATIENTS
     elif any(objects[row.uid].sha256 != row.sha256 for row in files):
         quarantine = DUPLICATE_INSTANCE
-    said = {(ihi, f"dicom-{form}") for row in rows for ihi, form in facts.ihis(row)}
-    said |= {(ihi, JMIX) for ihi in envelope_ihis}
-    claims = [Claim(owner, ihi, by) for ihi, by in sorted(said)] if len(people) == 1 else []
+    named = {(ihi, f"dicom-{form}") for row in rows for ihi, form in facts.ihis(row)}
+    named |= {(ihi, JMIX) for ihi in envelope_ihis}
+    claims = [Claim(owner, ihi, by) for ihi, by in sorted(named)] if len(people) == 1 else []
     values = {
         "issuer": owner.issuer,
         "patient": owner.value,
@@ -145,14 +163,14 @@ def _facts(
     return values, claims
 
 
-def _series(files: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+def _series(files: Sequence[Row[Any]], said: Sequence[tuple[str, facts.Facts]]) -> list[dict[str, Any]]:
     """The values of each series row."""
-    parts: dict[str, list[Row[Any]]] = {}
-    for row in files:
-        parts.setdefault(row.series, []).append(row)
+    counts = Counter(uid for uid, _ in {(row.series, row.uid) for row in files})
+    parts: dict[str, list[facts.Facts]] = {}
+    for uid, row in said:
+        parts.setdefault(uid, []).append(row)
     found = []
-    for uid, members in parts.items():
-        rows = [row.facts for row in members]
+    for uid, rows in parts.items():
         found.append(
             {
                 "uid": uid,
@@ -161,7 +179,7 @@ def _series(files: Sequence[Row[Any]]) -> list[dict[str, Any]]:
                 "description": facts.first(rows, "SeriesDescription"),
                 "body_part": facts.first(rows, "BodyPartExamined"),
                 "laterality": facts.laterality(facts.first(rows, "Laterality")),
-                "instances": len({row.uid for row in members}),
+                "instances": counts[uid],
             }
         )
     return found
