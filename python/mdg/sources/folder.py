@@ -38,7 +38,8 @@ RESCAN = 900.0
 
 
 class FolderSource(IndexedSource):
-    """All DICOM files under some folders. One process scans at a time: the one that may write to the store."""
+    """All DICOM files under some folders. Of two processes that scan the same ones at a time, where the database admits
+    two, one is told `Unavailable`; its next scan goes on from what the other kept."""
 
     name = "folder"
 
