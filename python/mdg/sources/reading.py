@@ -11,8 +11,8 @@ from mdg.errors import Refused
 from mdg.sources import facts, headers
 from mdg.sources.listing import File
 
-BATCH = 24
-"""Files of one call and one commit: with two in flight, a kill costs a scan less than 0.5 % of 10,000 files."""
+BATCH = 40
+"""Files of one call and one commit: a kill costs a scan at most 0.4 % of 10,000 files."""
 
 Rows = list[dict[str, Any]]
 

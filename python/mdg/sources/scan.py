@@ -1,6 +1,6 @@
 """One pass over folders: list, compare with the index, read what is new or changed, forget what is gone.
 
-Listing goes ahead by one batch; two batches are read or committed at the same time. A folder that cannot be listed is
+Listing goes ahead by one batch; a batch is read by all cores, then committed. A folder that cannot be listed is
 a problem, and what is known of it is kept: a disk that is not mounted must not look like a hospital that deleted its
 archive.
 """
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import anyio
-from anyio import CapacityLimiter, to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio import to_thread
 
 from mdg.errors import MdgError
 from mdg.sources import listing, reading
@@ -22,8 +21,6 @@ from mdg.store import Store, index
 
 BATCH_BYTES = 64 * 1024 * 1024
 """Bytes after which a batch is full."""
-IN_FLIGHT = 2
-"""Batches that are read or committed at the same time."""
 UNAVAILABLE = "E_FS_UNAVAILABLE"
 
 Progress = Callable[[int, int], None]
@@ -70,7 +67,6 @@ class Scan:
         self._seen: set[str] = set()
         self._kept: list[str] = []
         self._known: set[tuple[str, str]] = set()
-        self._threads = CapacityLimiter(IN_FLIGHT)
         self._send, self._receive = anyio.create_memory_object_stream[list[File]](0)
 
     async def run(self, places: Iterable[tuple[str, bool]], *, whole: bool) -> None:
@@ -78,9 +74,7 @@ class Scan:
         `Unavailable` when the store does not keep what was found."""
         try:
             async with anyio.create_task_group() as tasks:
-                for _ in range(IN_FLIGHT):
-                    tasks.start_soon(self._read_batches, self._receive.clone())
-                self._receive.close()
+                tasks.start_soon(self._read_batches)
                 async with self._send:
                     for folder, deep in places:
                         await self._visit(folder, deep)
@@ -150,10 +144,10 @@ class Scan:
             await self._send.send(self._batch)
             self._batch = []
 
-    async def _read_batches(self, batches: MemoryObjectReceiveStream[list[File]]) -> None:
-        async with batches:
-            async for batch in batches:
-                found, bad = await to_thread.run_sync(reading.read, batch, limiter=self._threads)
+    async def _read_batches(self) -> None:
+        async with self._receive:
+            async for batch in self._receive:
+                found, bad = await to_thread.run_sync(reading.read, batch)
                 known = self._known.intersection((file.folder, file.name) for file in batch)
                 await self._store.write(partial(index.keep, part=self._part, found=found, bad=bad, known=known))
                 self._known -= known
