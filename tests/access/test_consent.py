@@ -77,6 +77,12 @@ def test_the_withdrawal_of_reports_from_my_health_record_hides_no_images() -> No
     assert effect(record, action=Action.DISCLOSE, resource=PAYLOAD) is Effect.NONE
 
 
+def test_who_may_not_see_studies_is_not_told_of_them_either() -> None:
+    kind = [{"system": "http://hl7.org/fhir/resource-types", "code": "ImagingStudy"}]
+    record = consent({"type": "deny", "class": kind})
+    assert effect(record, resource=Resource("Subscription", PATIENT)) is Effect.DENY
+
+
 def test_deny_beats_permit_across_records() -> None:
     permit, deny = consent({"type": "permit"}), consent({"type": "deny"})
     assert effect(permit, deny) is effect(deny, permit) is Effect.DENY

@@ -65,6 +65,7 @@ def test_a_treating_requester_finds_and_retrieves_the_study_of_the_patient() -> 
         ("scope_covers", {"scopes": frozenset({"system/ImagingStudy.r"})}, {}),
         ("scope_covers", {"scopes": frozenset({"system/Patient.rs", "user/ImagingStudy.rs"})}, {}),
         ("scope_covers", {}, {"scope_type": "Observation"}),
+        ("scope_covers", {"scopes": frozenset({"system/Subscription.rs"})}, {"scope_type": "Subscription"}),
         ("requester_verified", {"practitioner": None}, {}),
         ("requester_verified", {"jkt": ""}, {}),
         ("purpose_known", {"purposes": ("ETREAT",)}, {}),
@@ -92,6 +93,13 @@ def test_discovery_scopes_open_no_payload() -> None:
     for action in (Action.DISCLOSE, Action.DEPOSIT):
         assert refusing(judged(finder, action, PAYLOAD)) == {"scope_covers"}
     assert refusing(judged(finder, Action.DISCOVER, PAYLOAD)) == {"scope_covers"}
+
+
+def test_the_scope_of_subscriptions_opens_them_and_nothing_else() -> None:
+    subscriber = replace(SUBJECT, scopes=frozenset({"system/Subscription.crud"}))
+    assert judged(subscriber, resource=replace(STUDY, scope_type="Subscription")).allowed
+    assert refusing(judged(subscriber)) == {"scope_covers"}
+    assert refusing(judged(resource=replace(STUDY, scope_type="Subscription"))) == {"scope_covers"}
 
 
 def test_a_transfer_that_began_in_time_is_not_cut_by_the_age_of_its_token() -> None:

@@ -209,7 +209,8 @@ def _label(value: object, request: Request) -> bool | None:
 
 
 def _class(value: object, request: Request) -> bool | None:
-    kind = "ImagingStudy" if request.resource.scope_type == "payload" else request.resource.scope_type
+    shown = request.resource.scope_type
+    kind = "ImagingStudy" if shown in ("payload", "Subscription") else shown  # what a subscription tells of
     return _any(None if code is None else code == kind for code in _coding(_list(value), TYPE_SYSTEM))
 
 

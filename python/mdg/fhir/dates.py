@@ -1,4 +1,5 @@
-"""Dates in searches: a stored value and a parameter are both half-open ranges of time (FHIR search 3.1.1.5.8).
+"""Times as FHIR writes them, and dates in searches: a stored value and a parameter are both half-open ranges of time
+(FHIR search 3.1.1.5.8).
 
 A date without offset is read in the service's zone, which is a required setting: `2026-05-01` is a day of that place.
 """
@@ -17,6 +18,11 @@ _DATE = re.compile(
     re.ASCII,
 )
 _PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb")
+
+
+def instant(time: datetime) -> str:
+    """A UTC time as FHIR `instant`, which requires an offset, in whole milliseconds."""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Period(NamedTuple):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from mdg.fhir import CODE_SYSTEM_DCM, CODE_SYSTEM_IDENTIFIER_TYPE, Json
+from mdg.fhir.dates import instant
 from mdg.fhir.patient import ihi_identifier
 from mdg.model.identity import ACCESSION_SYSTEM, Ihi
 from mdg.model.imaging import Series, Study
@@ -56,7 +57,7 @@ def imaging_study(study: Study, ihi: Ihi, endpoints: Sequence[str]) -> Json:
         "id": study.id,
         "meta": {
             "versionId": str(study.key.version),
-            "lastUpdated": instant(study),
+            "lastUpdated": instant(study.updated),
             "security": [
                 {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": label}
                 for label in study.labels
@@ -81,11 +82,6 @@ def imaging_study(study: Study, ihi: Ihi, endpoints: Sequence[str]) -> Json:
         "series": [_series(series) for series in study.series],
     }
     return {name: value for name, value in resource.items() if value not in (None, [])}
-
-
-def instant(study: Study) -> str:
-    """`meta.lastUpdated`: UTC, whole milliseconds, as `instant` requires an offset."""
-    return study.updated.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _based_on(study: Study) -> Json:

@@ -11,11 +11,13 @@ PAYLOAD = "payload"
 RETRIEVE = "urn:ief:scope:imaging.retrieve"
 DEPOSIT = "urn:ief:scope:imaging.deposit"
 SYSTEM_SCOPE = re.compile(r"system/([A-Za-z]+)\.(c?r?u?d?s?)")  # SMART App Launch 2.2, "Scopes"
+NEEDED = {"Subscription": "crud"}
+"""What a scope grants of a type that is not only read and searched (fhir-au 3.2)."""
 
 
 class ScopeCovers:
-    """A type's own `system/<Type>.rs` for discovery, `imaging.retrieve` for a payload, `imaging.deposit` for a
-    deposit."""
+    """A type's own `system/<Type>.rs` for discovery, `system/Subscription.crud` for one's own subscriptions,
+    `imaging.retrieve` for a payload, `imaging.deposit` for a deposit."""
 
     name = "scope_covers"
 
@@ -34,4 +36,4 @@ class ScopeCovers:
 
 def _reads(scope: str, kind: str) -> bool:
     found = SYSTEM_SCOPE.fullmatch(scope)
-    return found is not None and found[1] == kind and "r" in found[2] and "s" in found[2]
+    return found is not None and found[1] == kind and set(NEEDED.get(kind, "rs")).issubset(found[2])

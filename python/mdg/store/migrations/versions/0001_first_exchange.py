@@ -18,6 +18,7 @@ def upgrade() -> None:
     _audit()
     _identity()
     _exchange()
+    _subscriptions()
 
 
 def _custodian(*, key: bool = True) -> sa.Column[str]:
@@ -209,3 +210,50 @@ def _exchange() -> None:
         ["custodian", "study_uid", "study_version", "client_id"],
     )
     op.create_index("ix_envelopes_custodian_envelope_id", "envelopes", ["custodian", "envelope_id"])
+
+
+def _subscriptions() -> None:
+    op.create_table(
+        "subscriptions",
+        _custodian(),
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("issuer", sa.Text, nullable=False),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("client_id", sa.Text, nullable=False),
+        sa.Column("organisation", sa.Text, nullable=False),
+        sa.Column("practitioner", sa.Text),
+        sa.Column("purposes", Document, nullable=False),
+        sa.Column("scopes", Document, nullable=False),
+        sa.Column("jkt", sa.Text, nullable=False),
+        sa.Column("token_id", sa.Text, nullable=False),
+        sa.Column("expires", Number, nullable=False),
+        sa.Column("patient", sa.Text, nullable=False),
+        sa.Column("topic", sa.Text, nullable=False),
+        sa.Column("study", sa.Text),
+        sa.Column("endpoint", sa.Text, nullable=False),
+        sa.Column("bearer", sa.Text),
+        sa.Column("payload", sa.Text, nullable=False),
+        sa.Column("lapses", Number),
+        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("created", Number, nullable=False),
+        sa.Column("events", Number, nullable=False),
+        sa.Column("delivered", Number, nullable=False),
+        sa.Column("tries", Number, nullable=False),
+        sa.Column("due", Number, nullable=False),
+    )
+    op.create_index("ix_subscriptions_custodian_patient", "subscriptions", ["custodian", "patient"])
+    op.create_index("ix_subscriptions_custodian_status_due", "subscriptions", ["custodian", "status", "due"])
+    op.create_table(
+        "notifications",
+        _custodian(),
+        sa.Column("subscription", sa.Text, primary_key=True),
+        sa.Column("number", Number, primary_key=True, autoincrement=False),
+        sa.Column("event", Number, nullable=False),
+        sa.Column("study", sa.Text, nullable=False),
+        sa.Column("version", Number, nullable=False),
+        sa.Column("time", Number, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["custodian", "subscription"], ["subscriptions.custodian", "subscriptions.id"], ondelete="CASCADE"
+        ),
+    )
+    op.create_index("ix_notifications_custodian_study", "notifications", ["custodian", "study"])
