@@ -180,6 +180,13 @@ class NotAcceptable(Problem):
     issue = "not-supported"
 
 
+class TooSlow(Problem):
+    """A body that comes so slowly that only a fault or an attack explains it (security-tests F14)."""
+
+    status = 408
+    issue = "timeout"
+
+
 class Conflict(Problem):
     """The request meets a state that forbids it, such as a nonce that was seen."""
 

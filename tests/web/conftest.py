@@ -51,13 +51,24 @@ class Consumer:
         **more: Any,
     ) -> httpx2.Response:
         """One authenticated request; `path` may hold a query."""
+        shown = await self.credentials(method, path, scopes, ihi, purpose)
+        return await self.http.request(method, f"{self.url}{path}", headers=shown | (headers or {}), **more)
+
+    async def credentials(
+        self,
+        method: str,
+        path: str,
+        scopes: tuple[str, ...] = DISCOVERY,
+        ihi: Ihi | None = EXAMPLE_IHI,
+        purpose: str = "TREAT",
+    ) -> dict[str, str]:
+        """The headers that say who asks, for one request."""
         token = await self.tokens.token(f"{self.url}/fhir", scopes, ihi=ihi, purpose=purpose)
         bare = f"{self.url}{path}".partition("?")[0]
-        credentials = {
+        return {
             "Authorization": f"DPoP {token.value}",
             "DPoP": self.keyring.dpop.prove(method, bare, token.value),
         }
-        return await self.http.request(method, f"{self.url}{path}", headers=credentials | (headers or {}), **more)
 
     async def search(self, ihi: Ihi = EXAMPLE_IHI, **more: str) -> httpx2.Response:
         """The search that most consumers make."""

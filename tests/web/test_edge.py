@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from mdg.audit import Audit
-from mdg.web import server
+from mdg.web import asking, server
 from mdg.web.edge import as_problem
 
 pytestmark = pytest.mark.anyio
@@ -190,6 +191,47 @@ async def test_readiness_counts_no_records(start: Start, monkeypatch: pytest.Mon
 def test_a_caller_who_leaves_in_the_middle_of_a_body_is_no_fault_of_ours() -> None:
     problem = as_problem(ClientDisconnect())
     assert (problem.status, problem.reason) == (400, "disconnected")
+
+
+async def test_a_head_that_is_dripped_ends_the_connection(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13: each byte is no reason to wait longer."""
+    monkeypatch.setattr(server, "HEAD", 0.3)
+    async with start() as gateway:
+        host, _, port = gateway.url.removeprefix("http://").partition(":")
+        async with await anyio.connect_tcp(host, int(port)) as stream, anyio.create_task_group() as tasks:
+
+            async def drip() -> None:
+                await stream.send(b"GET /livez HTTP/1.1\r\n")
+                while True:
+                    await anyio.sleep(0.05)
+                    await stream.send(b"A")
+
+            async def ended() -> None:
+                with pytest.raises(anyio.EndOfStream):
+                    await stream.receive()
+                tasks.cancel_scope.cancel()
+
+            with anyio.fail_after(30), suppress(anyio.BrokenResourceError):
+                tasks.start_soon(ended)
+                await drip()
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"Content-Length: 1000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n"],
+    ids=["F14", "F4"],
+)
+async def test_a_body_that_is_dripped_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch, framing: bytes) -> None:
+    """What came already gives the rest a little more time, and not for ever."""
+    monkeypatch.setattr(asking, "PATIENCE", 0.3)
+    async with start() as gateway:
+        path = "/fhir/ImagingStudy/_search"
+        shown = await gateway.consumer.credentials("POST", path)
+        shown |= {"Host": "HOST", "Content-Type": "application/x-www-form-urlencoded"}
+        head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in shown.items())
+        answer = await raw(gateway, head.encode() + framing + b"patient")
+    assert status(answer) == 408
+    assert b"slowly" in answer
 
 
 async def test_a_connection_ends_though_its_peer_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

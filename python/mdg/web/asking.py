@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from urllib.parse import parse_qsl
 
+import anyio
 from starlette.requests import Request
 
-from mdg.errors import Invalid, NotAcceptable, NotSupported, TooLarge, UnsupportedMedia
+from mdg.errors import Invalid, NotAcceptable, NotSupported, TooLarge, TooSlow, UnsupportedMedia
 from mdg.fhir.search import Pairs, check_format
 from mdg.model.request import Requester
 
@@ -16,6 +17,10 @@ FORM = "application/x-www-form-urlencoded"
 FORM_LIMIT = 64 * 1024
 """Bytes of a search; a parameter has at most 1024 characters and there are at most 100."""
 FIELDS = 100
+PATIENCE = 30.0
+"""Seconds that a body may take, whatever its size."""
+SLOWEST = 1000
+"""Bytes a second that a body must come with after that (security-tests F14)."""
 FHIR_TYPES = ("application/fhir+json", "application/json", "application/json+fhir")
 
 
@@ -47,18 +52,22 @@ def no_parameters(request: Request) -> None:
 
 
 async def body(request: Request, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes; `TooLarge` before more is read, `UnsupportedMedia` when it is packed."""
+    """The whole body, at most `limit` bytes; `TooLarge` before more is read, `UnsupportedMedia` when it is packed,
+    `TooSlow` when its sender drips it."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMedia("a body is sent as it is, without Content-Encoding")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise TooLarge(f"a body here has at most {limit} bytes")
     received = bytearray()
-    async for piece in request.stream():
-        received += piece
-        if len(received) > limit:
-            raise TooLarge(f"a body here has at most {limit} bytes")
-    return bytes(received)
+    with anyio.move_on_after(PATIENCE) as patience:
+        async for piece in request.stream():
+            received += piece
+            patience.deadline += len(piece) / SLOWEST
+            if len(received) > limit:
+                raise TooLarge(f"a body here has at most {limit} bytes")
+        return bytes(received)
+    raise TooSlow("the body comes too slowly; send it in one piece", reason="slow-body")
 
 
 async def form(request: Request) -> tuple[Pairs, bytes]:

@@ -20,6 +20,10 @@ from hypercorn.config import Config
 from hypercorn.protocol.h11 import H11Protocol
 from starlette.types import ASGIApp
 
+HEAD = 10.0
+"""Seconds that a new connection has for the head of its first request (security-tests F13)."""
+KEPT = 60.0
+"""Seconds that a used connection has for the next one."""
 CLOSING = 60.0
 """Seconds that a peer has to take what was written before its connection was closed."""
 GRACE = 10.0
@@ -39,9 +43,20 @@ class Http11(H11Protocol):
 
 
 class Connection(TCPServer):
-    """A connection that ends. hypercorn closes one only when the peer has taken all that was written; a peer that takes
-    nothing any more would keep the socket and what was written to it for ever (security-tests F15)."""
+    """A connection that ends: one on which no request comes, and one whose peer takes nothing any more."""
 
+    used = False
+
+    async def _idle_timeout(self) -> None:
+        """Begun when the connection is new and after each answer, ended by the head of a request. hypercorn would be as
+        patient with a stranger's first byte as with the pause of somebody known (security-tests F13)."""
+        patience, self.used = KEPT if self.used else HEAD, True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.context.terminated.wait(), patience)
+        await asyncio.shield(self._initiate_server_close())
+
+    # hypercorn closes when the peer has taken all that was written; a peer that takes nothing would keep the socket,
+    # and what was written to it, for ever (security-tests F15).
     async def _close(self) -> None:
         closing = asyncio.create_task(super()._close())
         with suppress(asyncio.CancelledError):  # the server stops: then there is no time left for this peer
@@ -64,7 +79,6 @@ async def listen(app: ASGIApp, listener: socket.socket, stop: Callable[[], Await
     config.include_server_header = False
     config.h11_max_incomplete_size = 16 * 1024  # bytes of request line and header
     config.graceful_timeout = GRACE
-    config.keep_alive_timeout = 60.0
     config.accesslog = None  # the edge writes it, without paths and addresses
     config.errorlog = logging.getLogger("mdg.http")
     config.loglevel = "WARNING"
