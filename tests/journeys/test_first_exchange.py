@@ -74,8 +74,9 @@ def test_a_folder_without_images_fails_the_demo_and_says_why(environment: dict[s
     shown = run(environment, "--data", str(tmp_path / "empty"), "--json")
     report = json.loads(shown.stdout)
     assert shown.returncode == 1
-    assert report["ok"] is False
-    assert "no DICOM study" in report["lines"][-1]
+    assert (report["ok"], report["code"]) == (False, "input-output")
+    assert "no DICOM study" in report["message"]
+    assert report["lines"][-1] == f"demo: failed: {report['message']}"
     assert left_behind(environment) == []
 
 

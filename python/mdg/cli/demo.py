@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mdg.cli.terminal import Json
+from mdg.cli.terminal import Json, code_of
 from mdg.errors import MdgError
 
 if TYPE_CHECKING:
@@ -47,19 +47,21 @@ def demo(
             typer.echo(line)
 
     failed = anyio.run(_play, data, keep, tell)
+    said: dict[str, object] = {"ok": failed is None}
     if failed is not None:
         tell(f"demo: failed: {failed}")
+        said |= {"code": code_of(failed), "message": str(failed)}
     if as_json:
-        typer.echo(json.dumps({"ok": failed is None, "code": failed, "lines": lines}, ensure_ascii=False))
+        typer.echo(json.dumps({**said, "lines": lines}, ensure_ascii=False))
     if failed is not None:
         raise typer.Exit(1)
 
 
-async def _play(data: Path | None, keep: bool, tell: Callable[[str], None]) -> str | None:
+async def _play(data: Path | None, keep: bool, tell: Callable[[str], None]) -> MdgError | None:
     """The whole performance; why it failed, or None."""
     import anyio
 
-    failed: str | None = "interrupted"
+    failed: MdgError | None = MdgError("interrupted")
 
     def succeed() -> None:
         nonlocal failed
@@ -70,8 +72,6 @@ async def _play(data: Path | None, keep: bool, tell: Callable[[str], None]) -> s
         tasks.start_soon(_interrupt, tasks.cancel_scope)
         try:
             await _scenes(data, keep, tell, succeed)
-        except MdgError as error:
-            failed = str(error)
         except Exception as error:
             failed = _first(error)
         tasks.cancel_scope.cancel()
@@ -123,8 +123,10 @@ async def _interrupt(performance: CancelScope) -> None:
             performance.cancel()
 
 
-def _first(error: BaseException) -> str:
+def _first(error: BaseException) -> MdgError:
     """What went wrong first, out of the groups that task groups make."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error) if isinstance(error, MdgError | OSError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, MdgError):
+        return error
+    return MdgError(str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}")
