@@ -7,7 +7,7 @@ lock of `web.authentication`; a test walks the table and tries each.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,11 +30,14 @@ from mdg.audit.event import Agent
 from mdg.client import Gateway, Tokens
 from mdg.config import IssuerSettings, Settings, is_loopback
 from mdg.errors import MdgError
+from mdg.exchange.courier import Courier
 from mdg.exchange.cursor import Cursors
+from mdg.exchange.delivery import Delivery
 from mdg.exchange.discovery import Discovery
 from mdg.exchange.envelopes import Envelopes
 from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Clock, Decide, Judge, utc_now
+from mdg.exchange.notification import Notification
 from mdg.exchange.reception import Reception
 from mdg.exchange.retrieval import Retrieval
 from mdg.exchange.workshop import Workshop
@@ -47,6 +50,7 @@ from mdg.outbound import Outbound
 from mdg.sandbox import create_app as create_sandbox
 from mdg.sources import FolderSource, ReceivedSource
 from mdg.store import Store
+from mdg.store.outbox import SUBSCRIBERS
 from mdg.web.admin import AdminDoor, AdminLock
 from mdg.web.authentication import Authentication
 from mdg.web.edge import Edge
@@ -55,6 +59,7 @@ from mdg.web.health import HealthDoor
 from mdg.web.jmix import JmixDoor
 from mdg.web.metrics import Metrics
 from mdg.web.streams import Streams
+from mdg.web.subscription import SubscriptionDoor
 from mdg.web.wellknown import WellKnownDoor
 
 STARTED = datetime.now(UTC)
@@ -81,6 +86,7 @@ class Rooms:
     envelopes: Envelopes
     workshop: Workshop
     reception: Reception
+    notification: Notification
     metrics: Metrics
     stopping: anyio.Event
 
@@ -128,6 +134,14 @@ def create_public(rooms: Rooms) -> Starlette:
             locked("/api/jmix/r/{recipe}/renew", jmix.renew, methods=["POST"]),
             locked("/api/jmix/{id}", jmix.by_id),
             locked("/api/jmix/{id}/manifest", jmix.manifest),
+        ]
+    if on.subscription:
+        subscription = SubscriptionDoor(rooms.notification, f"{settings.public_url}/fhir")
+        routes += [
+            locked("/fhir/Subscription", subscription.create, methods=["POST"]),
+            locked("/fhir/Subscription/{id}", subscription.read),
+            locked("/fhir/Subscription/{id}", subscription.delete, methods=["DELETE"]),
+            locked("/fhir/Subscription/{id}/$status", subscription.status, methods=["GET", "POST"]),
         ]
     if settings.own_sandbox:
         routes += [Mount("/sandbox", create_sandbox(f"{settings.public_url}/sandbox"))]
@@ -203,6 +217,40 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         outbound.check(url)  # before the token authority is told of whom we ask
         return Gateway(url, outbound, keyring, tokens)
 
+    gate = Gate(
+        [Issuer(one.iss, Jwks(one.jwks_url, outbound), one.algorithms, one.clients) for one in _issuers(settings)],
+        directory,
+        replay,
+        settings.public_url,
+        clock=judge.clock,
+    )
+    ways = {
+        organisation: await stack.enter_async_context(Outbound(origins, settings.sandbox))
+        for organisation, origins in settings.subscribers.items()
+    }
+    notification = Notification(
+        store,
+        judge,
+        audit,
+        ways=ways,
+        custodian=custodian,
+        public_url=settings.public_url,
+        canonical_base=settings.canonical_base,
+    )
+    delivery = Delivery(
+        store,
+        holdings,
+        judge,
+        audit,
+        standing=gate,
+        ways=ways,
+        custodian=custodian,
+        public_url=settings.public_url,
+        canonical_base=settings.canonical_base,
+    )
+    if settings.capabilities.subscription:
+        courier = Courier(store, custodian, SUBSCRIBERS, delivery.match)
+        await stack.enter_async_context(_running(courier.run, delivery.run))
     reception = Reception(gateway_at, directory, received, audit, settings.data / "incoming")
     await reception.sweep()
     return Rooms(
@@ -216,13 +264,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         folder=folder,
         received=received,
         audit=audit,
-        gate=Gate(
-            [Issuer(one.iss, Jwks(one.jwks_url, outbound), one.algorithms, one.clients) for one in _issuers(settings)],
-            directory,
-            replay,
-            settings.public_url,
-            clock=judge.clock,
-        ),
+        gate=gate,
         cursors=cursors,
         discovery=Discovery(
             holdings,
@@ -239,9 +281,22 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         envelopes=envelopes,
         workshop=workshop,
         reception=reception,
+        notification=notification,
         metrics=Metrics(),
         stopping=anyio.Event(),
     )
+
+
+@asynccontextmanager
+async def _running(*works: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Runs `works` until it is left."""
+    async with anyio.create_task_group() as tasks:
+        for work in works:
+            tasks.start_soon(work)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
 
 
 def _application(rooms: Rooms, routes: Sequence[BaseRoute], hosts: frozenset[str]) -> Starlette:

@@ -107,12 +107,14 @@ class Capabilities(_Frozen):
     registration: bool = False
     """Telling registries who holds what: not offered by this version."""
     subscription: bool = False
-    """Notifications: not offered by this version."""
+    """Telling subscribers of new and changed studies; see `subscribers`."""
 
     @model_validator(mode="after")
     def _offered(self) -> Self:
-        if self.registration or self.subscription:
-            raise ValueError("registration and subscription are not offered by this version; leave them off")
+        if self.registration:
+            raise ValueError("registration is not offered by this version; leave it off")
+        if self.subscription and not self.discovery:
+            raise ValueError("subscription names studies that are read by discovery: switch both on, or both off")
         return self
 
 
@@ -162,6 +164,8 @@ class Settings(BaseSettings):
     """Where this gateway, as a consumer, gets its own tokens; by default `/token` of the first issuer."""
     allow: tuple[Url, ...] = ()
     """Origins that may be asked besides those named above: the gateways to retrieve from."""
+    subscribers: dict[Organisation, tuple[Url, ...]] = {}
+    """Organisations (HPI-O) that may subscribe, and the origins at which each of them may be told."""
     capabilities: Capabilities = Capabilities()
     """What is switched on."""
     canonical_base: Url = "https://w3id.org/mdg"

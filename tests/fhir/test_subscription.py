@@ -119,6 +119,7 @@ REFUSED: list[tuple[str, Callable[[Json], None]]] = [
     ("channel", having("channel", "extension", value=[OTHER])),
     ("channel-type", having("channel", "type", value="email")),
     ("endpoint", without("channel", "endpoint")),
+    ("endpoint", having("channel", "endpoint", value=f"https://ris.example.org/patients/{IHI}")),
     ("payload-type", having("channel", "payload", value="application/fhir+xml")),
     ("payload-type", without("channel", "payload")),
     ("payload-content", without("channel", "_payload")),

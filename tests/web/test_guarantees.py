@@ -21,18 +21,20 @@ import anyio
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.routing import Mount, Route
+from tests.fhir.test_subscription import asked as asked_for
 
 from mdg import _core
 from mdg.access import decide
 from mdg.app import create_public
+from mdg.model.identity import Ihi
 from mdg.model.request import Verdict
-from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER
+from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, EXAMPLE_PROVIDER
 
 pytestmark = pytest.mark.anyio
 
 Start = Callable[..., Any]
 DISCOVERY = ("system/ImagingStudy.rs", "system/Endpoint.rs", "system/Patient.rs")
-EVERYTHING = (*DISCOVERY, "urn:ief:scope:imaging.retrieve")
+EVERYTHING = (*DISCOVERY, "system/Subscription.crud", "urn:ief:scope:imaging.retrieve")
 PUBLIC = {
     "/livez",
     "/readyz",
@@ -42,6 +44,13 @@ PUBLIC = {
     "/fhir/.well-known/smart-configuration",
 }
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+FHIR_JSON = {"Content-Type": "application/fhir+json"}
+NOBODY = "http://127.0.0.1:1029"
+"""An origin that nobody listens at."""
+EVERY_DOOR: dict[str, Any] = {
+    "capabilities": {"subscription": True},
+    "subscribers": {EXAMPLE_CONSUMER: (NOBODY,)},
+}
 JOSE = {"Content-Type": "application/jose"}
 
 
@@ -65,7 +74,7 @@ def request_for(consumer: Any, study: str) -> bytes:
 
 
 async def calls(gateway: Any) -> dict[str, tuple[str, str, dict[str, str], bytes]]:
-    """For each locked route, a call that gives something when nothing is in the way."""
+    """For each method of each locked route, a call that gives something when nothing is in the way."""
     consumer = gateway.consumer
     study = (await consumer.search()).json()["entry"][0]["resource"]
     uid = study["identifier"][0]["value"].removeprefix("urn:oid:")
@@ -78,18 +87,27 @@ async def calls(gateway: Any) -> dict[str, tuple[str, str, dict[str, str], bytes
     stored = await consumer.ask("GET", f"/api/jmix?studyInstanceUid={uid}", **asked)
     location = stored.headers["content-location"]
     form = f"patient.identifier=http://ns.electronichealth.net.au/id/hi/ihi/1.0|{EXAMPLE_IHI}".encode()
+    subscription = asked_for("patient-imaging", f"patient:identifier={Ihi.system}|{EXAMPLE_IHI}")
+    subscription["channel"]["endpoint"] = f"{NOBODY}/notified"
+    made = await consumer.ask("POST", "/fhir/Subscription", json=subscription, **asked)
+    own = f"/fhir/Subscription/{made.json()['id']}"
     return {
-        "/fhir/ImagingStudy": ("GET", f"/fhir/ImagingStudy?patient={patient}", {}, b""),
-        "/fhir/ImagingStudy/_search": ("POST", "/fhir/ImagingStudy/_search", FORM, form),
-        "/fhir/ImagingStudy/{id}": ("GET", f"/fhir/ImagingStudy/{study['id']}", {}, b""),
-        "/fhir/Patient/{id}": ("GET", f"/fhir/{patient}", {}, b""),
-        "/fhir/Endpoint/{id}": ("GET", f"/fhir/{study['endpoint'][0]['reference']}", {}, b""),
-        "/api/jmix": ("GET", f"/api/jmix?studyInstanceUid={uid}", {}, b""),
-        "/api/jmix/requests": ("POST", "/api/jmix/requests", JOSE, request_for(consumer, study["id"])),
-        "/api/jmix/r/{recipe}": ("GET", ticket, {}, b""),
-        "/api/jmix/r/{recipe}/renew": ("POST", f"{ticket.partition('?')[0]}/renew", {}, b""),
-        "/api/jmix/{id}": ("GET", location, {}, b""),
-        "/api/jmix/{id}/manifest": ("GET", f"{location}/manifest", {}, b""),
+        "GET /fhir/ImagingStudy": ("GET", f"/fhir/ImagingStudy?patient={patient}", {}, b""),
+        "POST /fhir/ImagingStudy/_search": ("POST", "/fhir/ImagingStudy/_search", FORM, form),
+        "GET /fhir/ImagingStudy/{id}": ("GET", f"/fhir/ImagingStudy/{study['id']}", {}, b""),
+        "GET /fhir/Patient/{id}": ("GET", f"/fhir/{patient}", {}, b""),
+        "GET /fhir/Endpoint/{id}": ("GET", f"/fhir/{study['endpoint'][0]['reference']}", {}, b""),
+        "GET /api/jmix": ("GET", f"/api/jmix?studyInstanceUid={uid}", {}, b""),
+        "POST /api/jmix/requests": ("POST", "/api/jmix/requests", JOSE, request_for(consumer, study["id"])),
+        "GET /api/jmix/r/{recipe}": ("GET", ticket, {}, b""),
+        "POST /api/jmix/r/{recipe}/renew": ("POST", f"{ticket.partition('?')[0]}/renew", {}, b""),
+        "GET /api/jmix/{id}": ("GET", location, {}, b""),
+        "GET /api/jmix/{id}/manifest": ("GET", f"{location}/manifest", {}, b""),
+        "POST /fhir/Subscription": ("POST", "/fhir/Subscription", FHIR_JSON, json.dumps(subscription).encode()),
+        "GET /fhir/Subscription/{id}": ("GET", own, {}, b""),
+        "GET /fhir/Subscription/{id}/$status": ("GET", f"{own}/$status", {}, b""),
+        "POST /fhir/Subscription/{id}/$status": ("POST", f"{own}/$status", {}, b""),
+        "DELETE /fhir/Subscription/{id}": ("DELETE", own, {}, b""),
     }
 
 
@@ -112,20 +130,23 @@ async def test_every_locked_route_sends_nothing_when_the_decision_fails(start: S
     failing = anyio.Event()
 
     def judge(*args: Any) -> Verdict:
-        if failing.is_set() and (which == "every decision" or args[2].study or args[2].scope_type == "Patient"):
+        if failing.is_set() and (
+            which == "every decision" or args[2].study or args[2].scope_type in ("Patient", "Subscription")
+        ):
             raise RuntimeError("the decision is broken")
         return decide(*args)
 
-    async with start(decide=judge) as gateway:
+    async with start(decide=judge, **EVERY_DOOR) as gateway:
         routes = create_public(gateway.rooms).routes
-        walked = {route.path for route in routes if isinstance(route, Route)} - PUBLIC
+        locked = [route for route in routes if isinstance(route, Route) and route.path not in PUBLIC]
+        walked = {f"{method} {route.path}" for route in locked for method in (route.methods or set()) - {"HEAD"}}
         assert [route.path for route in routes if isinstance(route, Mount)] == ["/sandbox"]
         assert all(isinstance(route, Route | Mount) for route in routes)
         known = await calls(gateway)
         assert set(known) == walked, "a route is new: say here how it is called"
         for path, call in known.items():
             answer = await make(gateway, call)
-            assert answer.status_code in (200, 201), (path, answer.text)
+            assert answer.status_code in (200, 201, 204), (path, answer.text)
             bare = await gateway.consumer.http.request(call[0], f"{gateway.url}{call[1]}", headers=call[2])
             assert bare.status_code == 401, path
             assert only_an_outcome(bare)
@@ -148,7 +169,7 @@ async def test_nothing_leaves_while_the_audit_cannot_be_written(start: Start, ho
                 "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END"
             )
 
-    async with start() as gateway:
+    async with start(**EVERY_DOOR) as gateway:
         known = await calls(gateway)
         await gateway.rooms.store.write(break_it)
         before = await gateway.rooms.audit.count()

@@ -123,7 +123,9 @@ def test_a_port_in_use_a_missing_folder_and_a_bad_identity_file_are_said(phantom
         ('custodian = "8003621566684456"', "custodian"),
         ('time_zone = "Mars/Olympus"', "time zone"),
         ("envelope_hours = 100", "envelope_hours"),
-        ("[capabilities]\nsubscription = true", "not offered by this version"),
+        ("[capabilities]\nregistration = true", "not offered by this version"),
+        ("[capabilities]\nsubscription = true\ndiscovery = false", "switch both on, or both off"),
+        ("[subscribers]\n8003621566684456 = ['https://ris.example.org']", "subscribers"),
         ("[[issuers]]\niss = 'x'", "issuers.0.jwks_url: is required"),
     ],
 )

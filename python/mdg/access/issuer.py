@@ -103,6 +103,10 @@ class Issuer:
         if not self.algorithms or not self.algorithms <= SIGNATURES:
             raise Misuse(f"an issuer's algorithms are some of {', '.join(sorted(SIGNATURES))}")
 
+    def registers(self, client_id: str, organisation: HpiO) -> bool:
+        """Whether a client may act for an organisation, as far as that is known here."""
+        return self.clients is None or self.clients.get(client_id) == organisation
+
 
 def _read(answer: Fetched) -> dict[str, Mapping[str, object]]:
     if answer.status != 200:

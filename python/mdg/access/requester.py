@@ -106,6 +106,15 @@ class Gate:
             raise Forbidden(reason="organisation-not-active")
         return requester
 
+    async def still_stands(self, requester: Requester) -> bool:
+        """Whether someone who was authenticated once would still be let in, but for the age of the token: the issuer is
+        trusted, the client registered, nothing revoked, the organisation active. `Unavailable` without a directory."""
+        issuer = self._issuers.get(requester.issuer)
+        registered = issuer is not None and issuer.registers(requester.client_id, requester.organisation)
+        if not registered or self.revocations.cover(requester):
+            return False
+        return await self._directory.organisation_active(requester.organisation)
+
     async def _proof_seen(self, key: str, until: datetime) -> bool:
         return await self._replay.seen("dpop", key, until)
 
@@ -160,7 +169,7 @@ def _requester(claims: Mapping[str, object], issuer: Issuer, audience: str, now:
     if "ihe_pcf" in extensions:
         raise Malformed("ihe_pcf")  # its residual rules narrow what we may show, and are not applied here yet
     organisation = _identifier(iua, "subject_organization_id", HpiO)
-    if organisation is None or (issuer.clients is not None and issuer.clients.get(client_id) != organisation):
+    if organisation is None or not issuer.registers(client_id, organisation):
         raise Malformed("client")
     scope = claims.get("scope")
     if not isinstance(scope, str) or not SCOPE.fullmatch(scope):

@@ -67,6 +67,7 @@ class Shape:
 
 
 _SEARCH: Coding = (INTERACTION, "search-type", "search")
+_CREATE: Coding = (INTERACTION, "create", "create")
 _DISCLOSE: Coding = (LIFECYCLE, "disclose", "Disclose Record Lifecycle Event")
 _SECURITY_ALERT: Coding = (DCM, "110113", "Security Alert")
 
@@ -85,6 +86,9 @@ SHAPES: Mapping[Kind, Shape] = {
     ),
     Kind.QUERY_SENT: Shape(REST, _SEARCH, "E", SOURCE, "IHE.BasicAudit.PatientQuery"),
     Kind.RETRIEVAL_SENT: Shape(IMPORT, (DCM, "110103", "DICOM Instances Accessed"), "E", DESTINATION),
+    Kind.SUBSCRIPTION_CREATED: Shape(REST, _CREATE, "C", SOURCE, "IHE.BasicAudit.PatientCreate"),
+    Kind.SUBSCRIPTION_DELETED: Shape(REST, (INTERACTION, "delete", "delete"), "D", SOURCE),
+    Kind.NOTIFICATION: Shape(REST, _CREATE, "C", DESTINATION),
     Kind.REFUSED: Shape(_SECURITY_ALERT, (INTERACTION, "operation", "operation"), "E", SOURCE),
     Kind.AUTHENTICATION_FAILED: Shape((DCM, "110114", "User Authentication"), (DCM, "110122", "Login"), "E", SOURCE),
     Kind.START: Shape(ACTIVITY, (DCM, "110120", "Application Start"), "E", SOURCE),

@@ -116,8 +116,10 @@ def sandbox_defaults() -> dict[str, Any]:
         "data": user_data_path("mdg") / "sandbox",
         "default_issuer": SANDBOX_ISSUER,
         "time_zone": SANDBOX_ZONE,
+        "capabilities": {"subscription": True},
     }
-    return {name: value for name, value in settings.items() if PREFIX + name.upper() not in os.environ}
+    said = {variable.partition("__")[0] for variable in os.environ}
+    return {name: value for name, value in settings.items() if PREFIX + name.upper() not in said}
 
 
 def _first_try_listeners(given: dict[str, Any], port: int | None) -> tuple[list[socket.socket], dict[str, Any]]:

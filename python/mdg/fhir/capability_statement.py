@@ -12,23 +12,28 @@ from datetime import datetime
 
 from mdg.fhir import FHIR_JSON, FHIR_VERSION, Json
 from mdg.fhir.search import INCLUDES, PARAMETERS
+from mdg.fhir.subscription import PROFILE, STATUS_OPERATION, TOPIC_EXTENSION, topic_canonical
+from mdg.model.subscription import Topic
 
 _TYPE_PATH = re.compile(r"/fhir/(?P<type>[A-Z][A-Za-z]+)(?P<rest>/_search|/\{id\}|)")
-_PROFILES = {"Patient": "http://hl7.org.au/fhir/core/StructureDefinition/au-core-patient"}
+_INTERACTIONS = {
+    ("", "GET"): "search-type",
+    ("", "POST"): "create",
+    ("/_search", "POST"): "search-type",
+    ("/{id}", "GET"): "read",
+    ("/{id}", "DELETE"): "delete",
+}
+_PROFILES = {"Patient": "http://hl7.org.au/fhir/core/StructureDefinition/au-core-patient", "Subscription": PROFILE}
 
 
 def interactions(routes: Iterable[tuple[str, frozenset[str]]]) -> Mapping[str, tuple[str, ...]]:
     """FHIR type -> interaction codes, from paths below `/fhir` and their methods."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, set[str]] = {}
     for path, methods in routes:
         match = _TYPE_PATH.fullmatch(path)
-        if match is None:
-            continue
-        codes = found.setdefault(match["type"], [])
-        if match["rest"] == "/{id}" and "GET" in methods:
-            codes.append("read")
-        elif match["rest"] != "/{id}" and methods & {"GET", "POST"} and "search-type" not in codes:
-            codes.append("search-type")
+        if match is not None:
+            codes = {_INTERACTIONS[match["rest"], one] for one in methods if (match["rest"], one) in _INTERACTIONS}
+            found.setdefault(match["type"], set()).update(codes)
     return {type_: tuple(sorted(codes)) for type_, codes in found.items()}
 
 
@@ -78,13 +83,15 @@ def capability_statement(
                     ],
                     "description": f"RFC 9068 access tokens bound by DPoP (RFC 9449), issued by: {names or 'nobody'}",
                 },
-                "resource": [_resource(type_, codes) for type_, codes in sorted(interactions(routes).items())],
+                "resource": [
+                    _resource(type_, codes, canonical_base) for type_, codes in sorted(interactions(routes).items())
+                ],
             }
         ],
     }
 
 
-def _resource(type_: str, codes: tuple[str, ...]) -> Json:
+def _resource(type_: str, codes: tuple[str, ...], canonical_base: str) -> Json:
     resource: Json = {
         "type": type_,
         "interaction": [{"code": code} for code in codes],
@@ -93,6 +100,11 @@ def _resource(type_: str, codes: tuple[str, ...]) -> Json:
     }
     if type_ in _PROFILES:
         resource["supportedProfile"] = [_PROFILES[type_]]
+    if type_ == "Subscription":
+        resource["extension"] = [
+            {"url": TOPIC_EXTENSION, "valueCanonical": topic_canonical(topic, canonical_base)} for topic in Topic
+        ]
+        resource["operation"] = [{"name": "status", "definition": STATUS_OPERATION}]
     if "search-type" in codes:
         resource["searchInclude"] = list(INCLUDES)
         resource["searchParam"] = _parameters()

@@ -16,6 +16,7 @@ from mdg.errors import Unprocessable
 from mdg.fhir import FHIR_JSON, Json
 from mdg.fhir.dates import instant
 from mdg.fhir.imaging_study import UID, UID_SYSTEM
+from mdg.fhir.search import names_person
 from mdg.model.identity import IHI_SYSTEM_JMIX_ALIAS, Ihi
 from mdg.model.subscription import Numbered, Payload, Said, Subscription, Topic, Wanted
 
@@ -159,8 +160,8 @@ def _channel(channel: object) -> tuple[str, Payload, str | None]:
     if channel.get("type") != "rest-hook":
         raise _refused("channel.type is rest-hook", "channel-type")
     endpoint = channel.get("endpoint")
-    if not isinstance(endpoint, str):
-        raise _refused("channel.endpoint is the URL to which notifications are posted", "endpoint")
+    if not isinstance(endpoint, str) or names_person(endpoint):
+        raise _refused("channel.endpoint is the URL to which notifications are posted, and names nobody", "endpoint")
     if channel.get("payload") != FHIR_JSON:
         raise _refused(f"channel.payload is {FHIR_JSON}", "payload-type")
     contents = _extensions(channel.get("_payload"), CONTENT, "valueCode", "channel.payload")

@@ -13,6 +13,7 @@ SCOPES = (
     "system/ImagingStudy.rs",
     "system/Endpoint.rs",
     "system/Patient.rs",
+    "system/Subscription.crud",
     "urn:ief:scope:imaging.retrieve",
 )
 ALGORITHMS = ("ES256",)

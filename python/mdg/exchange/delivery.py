@@ -1,0 +1,223 @@
+"""Notification, the gateway's side of it: an event finds its subscribers, and each is told in order (architecture
+"Notification"; fhir-au 6.3).
+
+`match` gives an event its number in every subscription, in the transaction that takes it out of the outbox, so nothing
+is lost or counted twice. `run` sends what is due: decided again for each sending, recorded before it leaves, one at a
+time to each subscriber and in the order of the numbers, so that a slow one slows only itself. A receiver may get an
+event twice, always under the same number.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Protocol
+from uuid import uuid4
+
+import anyio
+import orjson
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg.audit import Audit
+from mdg.errors import Forbidden, MdgError
+from mdg.exchange.courier import IDLE, Keep
+from mdg.exchange.holdings import Holdings
+from mdg.exchange.judge import Judge
+from mdg.exchange.notification import SCOPE_TYPE
+from mdg.fhir import FHIR_JSON
+from mdg.fhir import subscription as fhir
+from mdg.model.event import Event, Kind, Outcome
+from mdg.model.identity import HpiO
+from mdg.model.request import Action, Requester, Verdict
+from mdg.model.subscription import Numbered, Status, Subscription
+from mdg.outbound import Outbound, Response
+from mdg.store import Store
+from mdg.store.outbox import Owed
+from mdg.subscriptions import retry, table
+
+AT_ONCE = 16
+"""Subscribers that are told at the same time."""
+TIDY = 3600.0
+"""Seconds between two looks for events that are old enough to be forgotten."""
+
+log = structlog.get_logger("mdg.delivery")
+
+
+class Standing(Protocol):
+    """What `access.Gate` knows of someone who was authenticated once."""
+
+    async def still_stands(self, requester: Requester) -> bool: ...
+
+
+class Delivery:
+    """Tells the subscribers of one custodian. `ways` as in `Notification`."""
+
+    def __init__(
+        self,
+        store: Store,
+        holdings: Holdings,
+        judge: Judge,
+        audit: Audit,
+        *,
+        standing: Standing,
+        ways: Mapping[HpiO, Outbound],
+        custodian: HpiO,
+        public_url: str,
+        canonical_base: str,
+    ) -> None:
+        self._store = store
+        self._holdings = holdings
+        self._judge = judge
+        self._audit = audit
+        self._standing = standing
+        self._ways = ways
+        self._custodian = custodian
+        self._fhir = f"{public_url}/fhir"
+        self._canonical_base = canonical_base
+        self._chance = secrets.SystemRandom().random
+        self._limit = anyio.CapacityLimiter(AT_ONCE)
+        self._tidied = float("-inf")
+
+    async def match(self, owed: Owed) -> Keep:
+        """A `courier.Deliver`: what numbers the event for whoever wants to know. `Unavailable` when it cannot be told
+        whose the study is."""
+        held = await self._holdings.study(owed.study.uid)
+        patient = None if held is None or held.quarantined else held.ihi
+
+        async def keep(connection: AsyncConnection) -> None:
+            await table.number(connection, owed, patient)
+
+        return keep
+
+    async def run(self) -> None:
+        """Sends what is due until it is cancelled."""
+        busy: set[str] = set()
+
+        async def one(id_: str) -> None:
+            try:
+                async with self._limit:
+                    await self._serve(id_)
+            finally:
+                busy.discard(id_)
+
+        async with anyio.create_task_group() as tasks:
+            while True:
+                try:
+                    for id_ in await self._due():
+                        if id_ not in busy:
+                            busy.add(id_)
+                            tasks.start_soon(one, id_)
+                except MdgError as error:
+                    log.warning("not-looked", why=type(error).__name__)
+                await anyio.sleep(IDLE)
+
+    async def round(self) -> None:
+        """Sends once whatever is due now."""
+        for id_ in await self._due():
+            await self._serve(id_)
+
+    async def _due(self) -> list[str]:
+        now = self._judge.clock()
+        async with self._store.read() as connection:
+            lapsed = await table.lapsed(connection, self._custodian, now)
+        if lapsed:
+            await self._store.write(lambda connection: table.switch_off(connection, self._custodian, lapsed))
+        if anyio.current_time() >= self._tidied + TIDY:
+            self._tidied = anyio.current_time()
+            await self._store.write(lambda connection: table.forget(connection, self._custodian, now - retry.KEPT))
+        async with self._store.read() as connection:
+            return await table.due(connection, self._custodian, now)
+
+    async def _serve(self, id_: str) -> None:
+        """Sends to one subscriber until nothing is left or something failed."""
+        try:
+            while await self._next(id_):
+                pass
+        except MdgError as error:  # the store: what was sent may be sent again, under its number
+            log.warning("not-kept", why=type(error).__name__)
+
+    async def _next(self, id_: str) -> bool:
+        """One try; whether another may follow at once."""
+        async with self._store.read() as connection:
+            before = await table.find(connection, self._custodian, id_)
+            if before is None or before.status not in table.WAITING:
+                return False
+            event = None
+            if before.status is Status.ACTIVE:
+                if before.delivered == before.events:
+                    return False
+                event = await table.event(connection, self._custodian, id_, before.delivered + 1)
+        after, asked = await self._try(before, event)
+        due = retry.next_try(after, self._judge.clock(), self._chance(), asked)
+        await self._store.write(lambda connection: table.keep(connection, self._custodian, before, after, due))
+        return not after.tries
+
+    async def _try(self, before: Subscription, event: Numbered | None) -> tuple[Subscription, timedelta | None]:
+        """What becomes of the subscription by one try, and how long its receiver asked to be left alone."""
+        request_id = str(uuid4())
+        try:
+            answer = await self._send(before, event, request_id)
+        except Exception as error:  # whatever an endpoint provokes is a failure of this try and of nobody else's
+            log.warning("not-sent", request_id=request_id, why=type(error).__name__)
+            await self._record(before, event, request_id, reason=getattr(error, "reason", type(error).__name__))
+            return retry.failed(before), None
+        if 200 <= answer.status < 300:
+            return retry.arrived(before), None
+        await self._record(before, event, request_id, reason=f"status-{answer.status}")
+        return retry.failed(before, gone=answer.status == retry.GONE), _asked(answer)
+
+    async def _send(self, one: Subscription, event: Numbered | None, request_id: str) -> Response:
+        """Decides, records, sends. Any `error: it has not arrived, or nobody knows whether it has."""
+        way = self._ways.get(one.owner.organisation)
+        if way is None:
+            raise Forbidden(reason="origin-not-allowed")
+        focus, verdict = await self._told(one, event) if event else ("", None)
+        bundle = fhir.notification(one, self._fhir, self._canonical_base, event, focus)
+        way.check(one.wanted.endpoint)
+        await self._record(one, event, request_id, verdict=verdict, focus=focus)
+        headers = {"Content-Type": FHIR_JSON, "X-Request-ID": request_id}
+        if one.wanted.authorization is not None:
+            headers["Authorization"] = one.wanted.authorization
+        return await way.post(one.wanted.endpoint, orjson.dumps(bundle), headers)
+
+    async def _told(self, one: Subscription, event: Numbered) -> tuple[str, Verdict | None]:
+        """The logical id of the study when this subscriber may be told of it now, else nothing, and the decision."""
+        held = await self._holdings.study(event.study)
+        if held is None or not await self._standing.still_stands(one.owner):
+            return "", None
+        verdict = self._judge.of_study(one.owner, Action.DISCOVER, SCOPE_TYPE, held)
+        return (held.study.id if verdict.allowed else ""), verdict
+
+    async def _record(
+        self,
+        one: Subscription,
+        event: Numbered | None,
+        request_id: str,
+        *,
+        verdict: Verdict | None = None,
+        reason: str = "",
+        focus: str = "",
+    ) -> None:
+        """One record before each sending, and another when it has failed, with the `reason`."""
+        said = (("number", str(event.number)), ("focus", focus or "none")) if event and not reason else ()
+        await self._audit.record(
+            Event(
+                Kind.NOTIFICATION,
+                Outcome.FAILURE if reason else Outcome.SUCCESS,
+                request_id,
+                requester=one.owner,
+                patient=one.patient,
+                study_uid=event.study if event else None,
+                reason=reason,
+                verdict=verdict,
+                details=(("subscription", one.id), *said),
+            )
+        )
+
+
+def _asked(answer: Response) -> timedelta | None:
+    """`Retry-After` in seconds; a date is as good as none."""
+    value = answer.headers.get("retry-after", "")
+    return timedelta(seconds=int(value)) if value.isdecimal() and len(value) < 9 else None

@@ -1,0 +1,123 @@
+"""Notification, the subscriber's side of it: making, reading and ending a subscription (IEF "Subscription"; fhir-au 6).
+
+Order of a creation: may the caller subscribe at all and for this person; is the endpoint one that its organisation may
+be told at; the audit record, durable; the row. Another's subscription and one that is not there are the same. Events
+are matched and sent by `exchange.delivery`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mdg.audit import Audit
+from mdg.errors import Forbidden, NotFound, Throttled, Unprocessable
+from mdg.exchange.judge import Judge
+from mdg.fhir import Json
+from mdg.fhir import subscription as fhir
+from mdg.model.event import Event, Kind, Outcome
+from mdg.model.identity import HpiO
+from mdg.model.request import Action, Requester, Verdict
+from mdg.model.subscription import Status, Subscription
+from mdg.outbound import Outbound
+from mdg.store import Store
+from mdg.subscriptions import table
+
+SCOPE_TYPE = "Subscription"
+MOST = 1000
+"""Subscriptions of one client: one for each patient of a large clinic's boards, and no more (security-tests L10)."""
+
+
+class Notification:
+    """Subscriptions of one gateway. `ways` are the clients by which each organisation may be told, each with the
+    origins that were agreed with it: nobody else's endpoint can be named."""
+
+    def __init__(
+        self,
+        store: Store,
+        judge: Judge,
+        audit: Audit,
+        *,
+        ways: Mapping[HpiO, Outbound],
+        custodian: HpiO,
+        public_url: str,
+        canonical_base: str,
+    ) -> None:
+        self._store = store
+        self._judge = judge
+        self._audit = audit
+        self._ways = ways
+        self._custodian = custodian
+        self._fhir = f"{public_url}/fhir"
+        self._canonical_base = canonical_base
+
+    async def create(self, requester: Requester, resource: Mapping[str, object], request_id: str) -> Json:
+        """Makes the subscription that `resource` asks for; its handshake follows.
+
+        `Forbidden` for another person than the token's or an endpoint that was not agreed, `Unprocessable` for what is
+        not offered, `Throttled` when the client has too many.
+        """
+        verdict = self._judge.admit(requester, Action.DISCOVER, SCOPE_TYPE)
+        wanted = fhir.parse(resource, self._canonical_base)
+        if requester.patient is None or wanted.patient not in (None, requester.patient):
+            raise Forbidden(reason="another-patient")
+        if requester.organisation not in self._ways:
+            raise Forbidden(reason="origin-not-allowed")
+        self._ways[requester.organisation].check(wanted.endpoint)
+        now = self._judge.clock()
+        if wanted.end is not None and wanted.end <= now:
+            raise Unprocessable("end lies in the past", reason="subscription-end")
+        async with self._store.read() as connection:
+            if await table.count(connection, self._custodian, requester) >= MOST:
+                raise Throttled(f"a client has at most {MOST} subscriptions; delete some", reason="subscriptions")
+        new = Subscription(secrets.token_hex(16), requester, requester.patient, wanted, Status.REQUESTED, now)
+        await self._record(Kind.SUBSCRIPTION_CREATED, requester, new, verdict, request_id)
+        await self._store.write(lambda connection: table.add(connection, self._custodian, new))
+        return fhir.subscription(new, self._canonical_base)
+
+    async def read(self, requester: Requester, id_: str, request_id: str) -> Json:
+        """The subscription. `NotFound` when there is none or it is another's."""
+        found = await self._own(Kind.READ, requester, id_, request_id)
+        return fhir.subscription(found, self._canonical_base)
+
+    async def status(self, requester: Requester, id_: str, request_id: str) -> Json:
+        """How it stands and how many events it has had: the Bundle of `$status`."""
+        found = await self._own(Kind.READ, requester, id_, request_id)
+        return fhir.status(found, self._fhir, self._canonical_base)
+
+    async def delete(self, requester: Requester, id_: str, request_id: str) -> None:
+        """Ends it and forgets its events, those not sent yet included."""
+        found = await self._own(Kind.SUBSCRIPTION_DELETED, requester, id_, request_id)
+
+        async def remove(connection: AsyncConnection) -> None:
+            await table.remove(connection, self._custodian, found.id)
+
+        await self._store.write(remove)
+
+    async def _own(self, kind: Kind, requester: Requester, id_: str, request_id: str) -> Subscription:
+        """The caller's own subscription, its use recorded as `kind`."""
+        verdict = self._judge.admit(requester, Action.DISCOVER, SCOPE_TYPE)
+        async with self._store.read() as connection:
+            found = await table.find(connection, self._custodian, id_, requester)
+        if found is None:
+            raise NotFound
+        await self._record(kind, requester, found, verdict, request_id)
+        return found
+
+    async def _record(
+        self, kind: Kind, requester: Requester, one: Subscription, verdict: Verdict, request_id: str
+    ) -> None:
+        await self._audit.record(
+            Event(
+                kind,
+                Outcome.SUCCESS,
+                request_id,
+                requester=requester,
+                patient=one.patient,
+                study_uid=one.wanted.study,
+                verdict=verdict,
+                details=(("subscription", one.id), ("topic", one.wanted.topic)),
+            )
+        )
