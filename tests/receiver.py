@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +33,8 @@ class Receiver:
     headers: list[dict[str, str]] = field(default_factory=list)
     taken: dict[str, str | None] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
+    open: anyio.Event | None = None
+    """No answer before it is set, when there is one."""
 
     @property
     def url(self) -> str:
@@ -46,6 +48,8 @@ class Receiver:
         bundle = json.loads(await request.body())
         self.got.append(bundle)
         self.headers.append(dict(request.headers))
+        if self.open is not None:
+            await self.open.wait()
         status, headers = self.answers.popleft() if self.answers else (self.usual, {})
         event = event_of(bundle)
         if event and 200 <= status < 300:
@@ -83,3 +87,10 @@ async def receiving() -> AsyncGenerator[Receiver]:
             yield receiver
         finally:
             stop.set()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Waits for what another server does."""
+    with anyio.fail_after(20):
+        while not true():  # noqa: ASYNC110 - the other server rings no bell
+            await anyio.sleep(0.05)

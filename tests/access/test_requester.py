@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from joserfc.jwk import ECKey
 from tests.access.conftest import PATH, World
-from tests.authority import ISSUER, ORGANISATION, PATIENT, PRACTITIONER
+from tests.authority import CUSTODIAN, ISSUER, ORGANISATION, PATIENT, PRACTITIONER
 
+from mdg.access import Gate, Issuer, Jwks
 from mdg.errors import Forbidden, Invalid, Unauthenticated, Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -151,6 +154,31 @@ async def test_a_suspended_organisation_is_forbidden(world: World) -> None:
     with pytest.raises(Forbidden) as refused:
         await world.enter()
     assert refused.value.reason == "organisation-not-active"
+
+
+async def test_who_was_let_in_once_still_stands_while_nothing_was_taken_back(world: World) -> None:
+    requester = await world.enter()
+    world.clock.now += timedelta(days=1)
+    assert await world.gate.still_stands(requester), "the age of the token does not count"
+    assert not await world.gate.still_stands(replace(requester, issuer="https://other.example"))
+    for revoked in (requester.client_id, requester.organisation):
+        world.revocations.holders.add(revoked)
+        assert not await world.gate.still_stands(requester)
+        world.revocations.holders.clear()
+    world.directory.suspend(ORGANISATION)
+    assert not await world.gate.still_stands(requester)
+
+
+async def test_a_client_that_is_registered_no_more_does_not_stand(world: World) -> None:
+    requester = await world.enter()
+    for clients, stands in (
+        ({requester.client_id: ORGANISATION}, True),
+        ({requester.client_id: CUSTODIAN}, False),
+        ({}, False),
+    ):
+        issuer = Issuer(ISSUER, Jwks(f"{ISSUER}/jwks", world.site), clients=clients)
+        gate = Gate([issuer], world.directory, world.replay, "https://mdg.example.org")
+        assert await gate.still_stands(requester) is stands
 
 
 async def test_without_keys_nobody_is_let_in(world: World) -> None:

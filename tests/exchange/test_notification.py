@@ -9,10 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from tests.exchange.test_discovery import CUSTODIAN, IHI, LOCAL, NOW, Shelf, requester, study
 from tests.fhir.test_subscription import BASE, asked
-from tests.receiver import Receiver, event_of, parameters, receiving
+from tests.receiver import Receiver, event_of, parameters, receiving, until
 
 from mdg.access import decide
 from mdg.audit import Agent, Audit, recorded
@@ -74,6 +75,8 @@ class Board:
     clock: Clock
     standing: Standing
     receiver: Receiver
+    ways: dict[HpiO, Outbound]
+    stack: AsyncExitStack
     permitted: bool = True
 
     async def subscribe(self, who: Requester = SUBSCRIBER, **changed: Any) -> str:
@@ -125,6 +128,8 @@ async def opened(folder: Path, receiver: Receiver, shelf: Shelf) -> AsyncIterato
             clock=clock,
             standing=standing,
             receiver=receiver,
+            ways=ways,
+            stack=stack,
         )
         yield made
 
@@ -333,6 +338,27 @@ async def test_each_sending_has_a_record_before_it_and_each_failure_another(boar
     assert (sent["outcome"], failed["outcome"], failed["outcomeDesc"]) == ("0", "8", "status-500")
     details = {one["type"]: one["valueString"] for one in sent["entity"][-1]["detail"]}  # type: ignore[index] # JSON
     assert (details["number"], details["focus"]) == ("1", "st-001")
+
+
+async def test_a_subscriber_that_does_not_answer_holds_up_nobody_else(board: Board) -> None:
+    await board.subscribe()
+    board.receiver.open = anyio.Event()
+    async with receiving() as quick, anyio.create_task_group() as tasks:
+        tasks.start_soon(board.delivery.run)
+        await until(lambda: board.receiver.kinds == ["handshake"])
+        slow, board.receiver = board.receiver, quick
+        board.ways[SUBSCRIBER.organisation] = await board.stack.enter_async_context(
+            Outbound([quick.origin, slow.origin], sandbox=True)
+        )
+        await board.subscribe()
+        await until(lambda: quick.kinds == ["handshake"])
+        await board.happen(1)
+        await until(lambda: quick.taken == {"1": focus(1)})
+        assert slow.kinds == ["handshake"], "one in flight"
+        assert slow.open is not None
+        slow.open.set()
+        await until(lambda: slow.taken == {"1": focus(1)})
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_deleted_subscription_is_told_nothing_more(board: Board) -> None:

@@ -164,6 +164,13 @@ def test_the_owner_reads_what_was_asked_but_for_the_secret_and_the_reason() -> N
     assert parse(resource | {"status": "requested"}, BASE) == replace(WANTED, authorization=None)
 
 
+def test_narrative_is_not_kept() -> None:
+    text = {"status": "generated", "div": "<div><script>alert(1)</script></div>"}
+    found = parse(asked() | {"text": text, "contact": [{"value": "<script>"}]}, BASE)
+    assert found == WANTED
+    assert "<" not in str(subscription(replace(ONE, wanted=found), BASE))
+
+
 def parameters(bundle: Json) -> Json:
     """The values in the first entry's Parameters, each under its name."""
     found = bundle["entry"][0]["resource"]

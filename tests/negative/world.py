@@ -27,7 +27,7 @@ from tests.authority import ACT_REASON, CUSTODIAN, ORGANISATION, OTHER_PATIENT, 
 from tests.negative.forgery import Forgery
 
 from mdg.app import Rooms, create_public, open_gateway
-from mdg.config import IssuerSettings, Settings
+from mdg.config import Capabilities, IssuerSettings, Settings
 from mdg.keys import Card, Ed25519Key, X25519Key
 from mdg.sandbox.phantom import write_phantom
 from mdg.web.server import listen
@@ -261,6 +261,8 @@ def _settings(folder: Path, services: str, public_url: str) -> Settings:
         time_zone="Australia/Brisbane",  # type: ignore[arg-type]  # read by a validator
         issuers=(*issuers, down),
         directory_url=services,
+        capabilities=Capabilities(subscription=True),
+        subscribers={ORGANISATION: ("https://ris.example.org",)},
         sandbox=True,
     )
 
@@ -287,7 +289,12 @@ async def _fill(world: World, folder: Path) -> None:
         "issuer": world.forgery.authority.issuer,
     }
     world.words |= {"unknown_patient": "8003608500035704", "services": world.services.url, "kid": "key-1"}
-    world.words |= {"ISSUER": world.forgery.authority.issuer.upper(), "long": "k" * 10_000, "act_reason": ACT_REASON}
+    world.words |= {
+        "ISSUER": world.forgery.authority.issuer.upper(),
+        "long": "k" * 10_000,
+        "deep": "[" * 8000 + "]" * 8000,
+        "act_reason": ACT_REASON,
+    }
     system = quote(IHI_SYSTEM, safe="")
     world.words |= {"ihi_system": system}
     for word in ("", "other_", "unknown_"):

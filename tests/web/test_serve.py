@@ -58,6 +58,8 @@ def test_a_folder_and_the_sandbox_are_enough(phantom: Path, tmp_path: Path) -> N
             assert answer.read() == b"ok"
         with urllib.request.urlopen(f"{ready['admin']}/health") as answer:  # noqa: S310 -- our own loopback address
             assert json.load(answer)["sandbox"] is True
+        with urllib.request.urlopen(f"{ready['public']}/fhir/metadata") as answer:  # noqa: S310 -- the same
+            assert b'"Subscription"' in answer.read(), "a first try may try everything"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert oct((tmp_path / "data" / "keys").stat().st_mode & 0o077) == "0o0"

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.fhir.test_subscription import asked
-from tests.receiver import event_of, parameters, receiving
+from tests.receiver import event_of, parameters, receiving, until
 
 from mdg.model.identity import HpiO, Ihi
 from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, made_up
@@ -27,12 +27,6 @@ async def subscribe(consumer: Any, endpoint: str, *, ihi: Ihi = EXAMPLE_IHI, **c
     resource = asked(criterion=f"patient:identifier={Ihi.system}|{EXAMPLE_IHI}") | changed
     resource["channel"]["endpoint"] = endpoint
     return await consumer.ask("POST", "/fhir/Subscription", scopes=CRUD, ihi=ihi, json=resource)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not true():  # noqa: ASYNC110 - the receiver is another server, which rings no bell
-            await anyio.sleep(0.05)
 
 
 async def test_a_subscriber_is_told_of_a_new_study_and_can_read_it(start: Start, tmp_path: Path, phantom: Path) -> None:

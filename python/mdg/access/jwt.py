@@ -19,6 +19,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 SIZE_LIMIT = 8 * 1024  # characters of a token or proof
 DEPTH_LIMIT = 16  # levels of a claim set; ours have five
+INTEGER_MOST = (1 << 53) - 1  # beyond that not every reader has the same number (RFC 7493 2.2)
 SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 SIGNATURES = frozenset({"ES256", "ES384", "PS256", "PS384", "RS256"})
 """What an issuer may be configured with: asymmetric only, so that no public key is ever taken for a shared secret."""
@@ -111,7 +112,7 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _integer(text: str) -> int:
-    if len(text) > 16:
+    if len(text) > 17 or abs(int(text)) > INTEGER_MOST:
         raise ValueError("an integer out of range")
     return int(text)
 

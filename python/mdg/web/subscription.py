@@ -31,7 +31,7 @@ class SubscriptionDoor:
         try:
             asked = strict_object(await body(request, LIMIT))
         except Malformed:
-            raise Invalid("the body is not one JSON object in strict form", reason="json") from None
+            raise Invalid("the body is not one JSON object in strict form", reason="body-form") from None
         made = await self._notification.create(requester(request), asked, request_id(request))
         return FhirResponse(made, 201, {"Location": f"{self._fhir}/Subscription/{made['id']}"})
 
