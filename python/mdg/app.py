@@ -49,8 +49,7 @@ from mdg.model.event import Event, Kind, Outcome
 from mdg.outbound import Outbound
 from mdg.sandbox import create_app as create_sandbox
 from mdg.sources import FolderSource, ReceivedSource
-from mdg.store import Store
-from mdg.store.outbox import SUBSCRIBERS
+from mdg.store import Store, outbox
 from mdg.web.admin import AdminDoor, AdminLock
 from mdg.web.authentication import Authentication
 from mdg.web.edge import Edge
@@ -58,6 +57,7 @@ from mdg.web.fhir import FhirDoor
 from mdg.web.health import HealthDoor
 from mdg.web.jmix import JmixDoor
 from mdg.web.metrics import Metrics
+from mdg.web.openapi import openapi
 from mdg.web.streams import Streams
 from mdg.web.subscription import SubscriptionDoor
 from mdg.web.wellknown import WellKnownDoor
@@ -93,6 +93,11 @@ class Rooms:
 
 def create_public(rooms: Rooms) -> Starlette:
     """The public listener: FHIR and JMIX, and in a sandbox the stand-ins for the national services."""
+    settings = rooms.settings
+    return _application(rooms, _public(rooms), _hosts(settings.public_url, settings.bind))
+
+
+def _public(rooms: Rooms) -> list[BaseRoute]:
     settings, on = rooms.settings, rooms.settings.capabilities
     fhir = FhirDoor(
         rooms.discovery,
@@ -145,25 +150,38 @@ def create_public(rooms: Rooms) -> Starlette:
         ]
     if settings.own_sandbox:
         routes += [Mount("/sandbox", create_sandbox(f"{settings.public_url}/sandbox"))]
-    return _application(rooms, routes, _hosts(settings.public_url, settings.bind))
+    return routes
 
 
 def create_admin(rooms: Rooms) -> Starlette:
     """The admin listener: numbers, records, and retrievals that this gateway makes as a consumer."""
     settings = rooms.settings
-    admin = AdminDoor(rooms.metrics, rooms.audit, rooms.identities, rooms.reception, partial(_details, rooms))
+    admin = AdminDoor(
+        rooms.metrics,
+        rooms.audit,
+        rooms.identities,
+        rooms.reception,
+        details=partial(_details, rooms),
+        jobs=partial(_jobs, rooms),
+        configuration=settings.model_dump(mode="json"),
+        description=lambda: openapi({settings.public_url: _public(rooms), url: routes}, version=__version__),
+    )
+    url = f"http://{settings.admin_bind}"
     token = settings.admin_token.get_secret_value() if settings.admin_token else None
     locked = partial(Route, middleware=[Middleware(AdminLock, token=token)])
     routes: list[BaseRoute] = [
         locked("/health", admin.health),
         locked("/version", admin.version),
+        locked("/configuration", admin.configuration),
+        locked("/jobs", admin.jobs),
+        locked("/openapi.json", admin.openapi),
         locked("/metrics", admin.metrics),
         locked("/audit", admin.audit_count),
         locked("/audit/{request_id}", admin.audit),
         locked("/problems", admin.problems),
         locked("/retrievals", admin.retrieve, methods=["POST"]),
     ]
-    return _application(rooms, routes, _hosts(f"http://{settings.admin_bind}", settings.admin_bind))
+    return _application(rooms, routes, _hosts(url, settings.admin_bind))
 
 
 @asynccontextmanager
@@ -249,7 +267,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         canonical_base=settings.canonical_base,
     )
     if settings.capabilities.subscription:
-        courier = Courier(store, custodian, SUBSCRIBERS, delivery.match)
+        courier = Courier(store, custodian, outbox.SUBSCRIBERS, delivery.match)
         await stack.enter_async_context(_running(courier.run, delivery.run))
     reception = Reception(gateway_at, directory, received, audit, settings.data / "incoming")
     await reception.sweep()
@@ -348,6 +366,13 @@ async def _details(rooms: Rooms) -> Mapping[str, object]:
         "problems": len(await rooms.identities.problems()),
         "sandbox": rooms.settings.sandbox,
     }
+
+
+async def _jobs(rooms: Rooms) -> Mapping[str, object]:
+    """What goes on behind the answers, for operators."""
+    async with rooms.store.read() as connection:
+        owed = await outbox.counts(connection, rooms.settings.custodian)
+    return {"scanning": rooms.folder.scanning, "envelopes": rooms.workshop.making, "owed": owed}
 
 
 async def _record_stop(rooms: Rooms) -> None:

@@ -70,6 +70,11 @@ class Workshop:
                 self._workers = None
                 workers.cancel_scope.cancel()
 
+    @property
+    def making(self) -> int:
+        """How many envelopes are being made, or wait for it."""
+        return sum(not job.done.is_set() for job in self._jobs.values())
+
     async def made(self, key: object, owner: object, make: Callable[[], Awaitable[Envelope]]) -> Envelope:
         """The envelope that `make` makes for `owner`; `key` says when two callers want the same one.
 

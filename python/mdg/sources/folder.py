@@ -59,6 +59,11 @@ class FolderSource(IndexedSource):
         self._quiet = quiet
         self._one = anyio.Lock()
 
+    @property
+    def scanning(self) -> bool:
+        """Whether a scan is under way."""
+        return self._one.locked()
+
     async def scan(self, progress: Progress | None = None, *, rebuild: bool = False) -> ScanReport:
         """Brings the index up to date with the folders; with `rebuild` every file is read again.
 

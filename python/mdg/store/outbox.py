@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Column, ForeignKey, Table, Text, delete, insert, select
+from sqlalchemy import Column, ForeignKey, Table, Text, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.model.identity import HpiO
@@ -81,6 +81,17 @@ async def pending(
         Owed(row.seq, row.destination, row.kind, StudyKey(custodian, row.study, row.version), moment(row.time))
         for row in rows
     ]
+
+
+async def counts(connection: AsyncConnection, custodian: HpiO) -> dict[str, int]:
+    """How many events are owed to each destination that is owed any."""
+    statement = (
+        select(outbox.c.destination, func.count().label("number"))
+        .where(outbox.c.custodian == custodian)
+        .group_by(outbox.c.destination)
+        .order_by(outbox.c.destination)
+    )
+    return {row.destination: row.number for row in await connection.execute(statement)}
 
 
 async def acknowledge(connection: AsyncConnection, owed: Owed) -> None:

@@ -51,7 +51,8 @@ class UpstreamRefused(Problem):
 
 
 class AdminDoor:
-    """`details` tells the health of all parts."""
+    """`details` tells the health of all parts, `jobs` what is being done, `configuration` the settings without their
+    secrets, `description` the OpenAPI document of both listeners."""
 
     def __init__(
         self,
@@ -59,13 +60,20 @@ class AdminDoor:
         audit: Audit,
         identities: Identities,
         reception: Reception,
+        *,
         details: Callable[[], Awaitable[Mapping[str, object]]],
+        jobs: Callable[[], Awaitable[Mapping[str, object]]],
+        configuration: Mapping[str, object],
+        description: Callable[[], Mapping[str, object]],
     ) -> None:
         self._metrics = metrics
         self._audit = audit
         self._identities = identities
         self._reception = reception
         self._details = details
+        self._jobs = jobs
+        self._configuration = configuration
+        self._description = description
 
     async def health(self, request: Request) -> Response:
         """`GET /health`."""
@@ -75,6 +83,18 @@ class AdminDoor:
         """`GET /version`."""
         details = await self._details()
         return JsonResponse({name: details[name] for name in ("version", "started")})
+
+    async def configuration(self, request: Request) -> Response:
+        """`GET /configuration`: the settings; secrets are masked."""
+        return JsonResponse(self._configuration)
+
+    async def jobs(self, request: Request) -> Response:
+        """`GET /jobs`: what goes on behind the answers: scans, envelopes in the making, and what is owed to whom."""
+        return JsonResponse(await self._jobs())
+
+    async def openapi(self, request: Request) -> Response:
+        """`GET /openapi.json`: this description."""
+        return JsonResponse(self._description())
 
     async def metrics(self, request: Request) -> Response:
         """`GET /metrics`, Prometheus text format."""

@@ -1,0 +1,47 @@
+"""What the admin listener tells its operator: the settings without secrets, what goes on, and what can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.routing import Route
+
+from mdg.app import create_admin, create_public
+from mdg.store.outbox import REGISTRY, SUBSCRIBERS
+
+pytestmark = pytest.mark.anyio
+
+Start = Callable[..., Any]
+SECRET = "t" * 32
+OPERATOR = {"Authorization": f"Bearer {SECRET}"}
+
+
+async def test_the_configuration_holds_no_secret(start: Start) -> None:
+    async with start(admin_token=SECRET) as gateway:
+        answer = await gateway.consumer.http.get(f"{gateway.admin}/configuration", headers=OPERATOR)
+        assert answer.json()["public_url"] == gateway.url
+        assert answer.json()["capabilities"]["retrieval"] is True
+        assert SECRET not in answer.text
+        assert (await gateway.consumer.http.get(f"{gateway.admin}/configuration")).status_code == 403
+
+
+async def test_jobs_name_what_is_owed(start: Start) -> None:
+    async with start() as gateway:
+        answer = await gateway.consumer.http.get(f"{gateway.admin}/jobs")
+        assert answer.json() == {"scanning": False, "envelopes": 0, "owed": {REGISTRY: 1, SUBSCRIBERS: 1}}
+
+
+async def test_the_description_is_valid_and_names_every_address(start: Start) -> None:
+    async with start() as gateway:
+        described = (await gateway.consumer.http.get(f"{gateway.admin}/openapi.json")).json()
+        listeners = create_public(gateway.rooms), create_admin(gateway.rooms)
+        routed = {route.path for app in listeners for route in app.routes if isinstance(route, Route)}
+        assert (await gateway.consumer.http.get(f"{gateway.url}/openapi.json")).status_code == 404  # K7
+    OpenAPIV31SpecValidator(described).validate()
+    assert set(described["paths"]) == routed
+    search, live = described["paths"]["/fhir/ImagingStudy/_search"]["post"], described["paths"]["/livez"]["get"]
+    assert (search["security"], live["security"]) == ([{"dpop": []}], [])
+    assert live["description"] == "the process answers."
