@@ -37,8 +37,10 @@ from mdg.store import Store
 from mdg.store.outbox import Owed
 from mdg.subscriptions import retry, table
 
-AT_ONCE = 16
-"""Subscribers that are told at the same time."""
+AT_ONCE = 64
+"""Subscribers that are told at the same time: silent ones hold one of these for ten seconds a try."""
+WAITING = 1024
+"""Those that are told or wait for it; more are seen at a later look."""
 TIDY = 3600.0
 """Seconds between two looks for events that are old enough to be forgotten."""
 
@@ -106,7 +108,7 @@ class Delivery:
             while True:
                 try:
                     for id_ in await self._due():
-                        if id_ not in busy:
+                        if id_ not in busy and len(busy) < WAITING:
                             busy.add(id_)
                             tasks.start_soon(one, id_)
                 except MdgError as error:
