@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from anyio import to_thread
 from tests.databases import Server, make_read_only
-from tests.web.test_guarantees import calls, make, only_an_outcome
+from tests.web.test_guarantees import EVERY_DOOR, calls, make, only_an_outcome
 from tests.web.test_retrieval import get, granted
 from tests.web.test_serve import SETTINGS, run, serving
 
@@ -40,7 +40,7 @@ async def test_the_record_of_each_answer_outlives_a_crash_of_the_server(postgres
 
 async def test_nothing_leaves_while_the_audit_cannot_be_written(postgresql: Server, start: Start) -> None:
     with postgresql.database() as name:
-        async with start(database=postgresql.url(name)) as gateway:
+        async with start(database=postgresql.url(name), **EVERY_DOOR) as gateway:
             known = await calls(gateway)
             await gateway.rooms.store.write(make_read_only)
             for path, call in known.items():
