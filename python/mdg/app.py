@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from urllib.parse import urlsplit
+from uuid import NAMESPACE_URL, uuid5
 
 import anyio
 from anyio import to_thread
@@ -39,6 +40,7 @@ from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Clock, Decide, Judge, utc_now
 from mdg.exchange.notification import Notification
 from mdg.exchange.reception import Reception
+from mdg.exchange.registration import Registrar
 from mdg.exchange.retrieval import Retrieval
 from mdg.exchange.workshop import Workshop
 from mdg.fhir import Json
@@ -47,6 +49,7 @@ from mdg.identity import Identities
 from mdg.keys import Directory, HttpDirectory, Keyring
 from mdg.model.event import Event, Kind, Outcome
 from mdg.outbound import Outbound
+from mdg.registry import Registrations, Registry
 from mdg.sandbox import create_app as create_sandbox
 from mdg.sources import FolderSource, ReceivedSource
 from mdg.store import Store, outbox
@@ -271,6 +274,22 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         await stack.enter_async_context(_running(courier.run, delivery.run))
     reception = Reception(gateway_at, directory, received, audit, settings.data / "incoming")
     await reception.sweep()
+    if settings.capabilities.registration:
+        registry = Registry(_registry_url(settings), outbound, tokens, keyring.dpop)
+        service = settings.service_id or str(uuid5(NAMESPACE_URL, settings.public_url))
+        registrar = Registrar(
+            store,
+            registrations=Registrations(store, custodian),
+            registry=registry,
+            holdings=holdings,
+            identities=identities,
+            audit=audit,
+            custodian=custodian,
+            service_id=service,
+        )
+        if settings.own_sandbox:  # its memory began with this process
+            await registrar.begin_anew()
+        await stack.enter_async_context(_running(Courier(store, custodian, outbox.REGISTRY, registrar.deliver).run))
     return Rooms(
         settings=settings,
         store=store,
@@ -393,6 +412,11 @@ def _directory_url(settings: Settings) -> str:
     return settings.directory_url or _issuers(settings)[0].iss
 
 
+def _registry_url(settings: Settings) -> str:
+    """In a sandbox the stand-in locator is where the stand-in authority is."""
+    return settings.registry_url or _issuers(settings)[0].iss
+
+
 def _token_url(settings: Settings) -> str:
     issuers = _issuers(settings)
     return settings.token_url or (f"{issuers[0].iss}/token" if issuers else "")
@@ -402,6 +426,8 @@ def _origins(settings: Settings) -> list[str]:
     """Whom this gateway may ask: what its settings name, and nobody else."""
     urls = [*settings.allow, _directory_url(settings), _token_url(settings)]
     urls += [issuer.jwks_url for issuer in _issuers(settings)]
+    if settings.capabilities.registration:
+        urls.append(_registry_url(settings))
     return sorted({_origin(url) for url in urls if url})
 
 

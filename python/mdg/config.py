@@ -31,7 +31,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from mdg.errors import InputOutput, Misuse
-from mdg.model.identity import HpiO
+from mdg.model.identity import SERVICE_ID, HpiO
 
 PREFIX = "MDG_"
 OTHERS = ("MDG_DEMO_", "MDG_TEST_", "MDG_BENCH_")
@@ -105,16 +105,16 @@ class Capabilities(_Frozen):
     retrieval: bool = True
     """JMIX envelopes."""
     registration: bool = False
-    """Telling registries who holds what: not offered by this version."""
+    """Telling the registry of `registry_url` for whom there is something here; while it is off, what is owed waits."""
     subscription: bool = False
     """Telling subscribers of new and changed studies; see `subscribers`."""
 
     @model_validator(mode="after")
     def _offered(self) -> Self:
-        if self.registration:
-            raise ValueError("registration is not offered by this version; leave it off")
         if self.subscription and not self.discovery:
             raise ValueError("subscription names studies that are read by discovery: switch both on, or both off")
+        if self.registration and not self.discovery:
+            raise ValueError("registration points to what discovery finds: switch both on, or both off")
         return self
 
 
@@ -162,6 +162,10 @@ class Settings(BaseSettings):
     """The key directory."""
     token_url: Url | None = None
     """Where this gateway, as a consumer, gets its own tokens; by default `/token` of the first issuer."""
+    registry_url: Url | None = None
+    """The registry that is told for whom there is something here; in a sandbox its stand-in."""
+    service_id: Annotated[str, Field(pattern=f"^(?:{SERVICE_ID.pattern})$")] | None = None
+    """ULID or UUID that registries know this service by; by default a UUID made from `public_url`."""
     allow: tuple[Url, ...] = ()
     """Origins that may be asked besides those named above: the gateways to retrieve from."""
     subscribers: dict[Organisation, tuple[Url, ...]] = {}
@@ -197,6 +201,12 @@ class Settings(BaseSettings):
             raise ValueError("admin_token has at least 32 characters")
         if not self.sandbox and self.directory_url is None:
             raise ValueError("directory_url is required: without a directory no requester can be verified")
+        if (
+            not self.sandbox
+            and self.capabilities.registration
+            and not (self.registry_url and (self.issuers or self.token_url))
+        ):
+            raise ValueError("registration needs registry_url, and token_url or an issuer for a token to it")
         return self
 
     @property

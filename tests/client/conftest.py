@@ -60,7 +60,7 @@ async def stranger() -> AsyncIterator[Stranger]:
     config.loglevel = "CRITICAL"
     config.graceful_timeout = 0.1
     stopping = anyio.Event()
-    app = Starlette(routes=[Route("/{path:path}", other.respond, methods=["GET", "POST"])])
+    app = Starlette(routes=[Route("/{path:path}", other.respond, methods=["GET", "POST", "PUT"])])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: serve(app, config, shutdown_trigger=stopping.wait))  # type: ignore[arg-type]  # hypercorn has ASGI types of its own
         yield other

@@ -1,4 +1,4 @@
-"""The stand-in key directory and record locator, through the gateway's own readers where there is one."""
+"""The stand-in key directory, through the gateway's own reader where there is one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import httpx2
 import pytest
 
 from mdg.keys import Card, Ed25519Key, HttpDirectory, X25519Key
-from mdg.model.identity import HpiO, Ihi
-from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
+from mdg.model.identity import HpiO
+from mdg.sandbox.identifiers import EXAMPLE_PROVIDER, made_up
 
 pytestmark = pytest.mark.anyio
 
@@ -68,18 +68,3 @@ async def test_a_suspended_organisation_is_not_active(sandbox: httpx2.AsyncClien
     await sandbox.post("/cards", json=card().to_json())
     await sandbox.post(f"/organisations/{EXAMPLE_PROVIDER}", data={"status": "suspended"})
     assert not await HttpDirectory(str(sandbox.base_url), Fetch(sandbox)).organisation_active(EXAMPLE_PROVIDER)
-
-
-async def test_the_locator_names_who_holds_records_of_a_person(sandbox: httpx2.AsyncClient) -> None:
-    told = {"ihi": EXAMPLE_IHI, "organisation": EXAMPLE_PROVIDER, "address": "http://127.0.0.1:8420/fhir"}
-    assert (await sandbox.post("/locator", data=told)).status_code == 201
-    found = (await sandbox.post("/locator/_search", data={"ihi": EXAMPLE_IHI})).json()
-    assert found["holders"] == [{"organisation": EXAMPLE_PROVIDER, "address": told["address"]}]
-    other = (await sandbox.post("/locator/_search", data={"ihi": made_up(Ihi, "another")})).json()
-    assert other["holders"] == []
-    assert (await sandbox.get("/locator/_search", params={"ihi": EXAMPLE_IHI})).status_code == 405
-
-
-async def test_the_locator_takes_addresses_on_this_machine_only(sandbox: httpx2.AsyncClient) -> None:
-    told = {"ihi": EXAMPLE_IHI, "organisation": EXAMPLE_PROVIDER, "address": "https://mdg.example.org/fhir"}
-    assert (await sandbox.post("/locator", data=told)).status_code == 400

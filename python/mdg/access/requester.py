@@ -10,12 +10,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from mdg.access.dpop import verify_proof
 from mdg.access.issuer import KID_LIMIT, Issuer
 from mdg.access.jwt import Malformed, UnverifiedToken
-from mdg.access.replay import Replay
 from mdg.errors import Forbidden, Invalid, Unauthenticated
 from mdg.keys import Directory
 from mdg.model.identity import HealthcareIdentifier, HpiI, HpiO, Ihi
@@ -51,6 +50,12 @@ class Revocations:
         return requester.token_id in self.token_ids or not self.holders.isdisjoint(named - {None})
 
 
+class Uses(Protocol):
+    """What remembers the proofs that were used: `Replay`, or the memory of a sandbox."""
+
+    async def seen(self, kind: str, key: str, until: datetime) -> bool: ...
+
+
 class Gate:
     """Authenticates each call to the public listener. `audience` is the one string that `aud` must hold; `public_url`
     is where callers reach this gateway, and the only source of the address in a proof (B8)."""
@@ -59,7 +64,7 @@ class Gate:
         self,
         issuers: Sequence[Issuer],
         directory: Directory,
-        replay: Replay,
+        uses: Uses,
         public_url: str,
         *,
         audience: str | None = None,
@@ -68,7 +73,7 @@ class Gate:
     ) -> None:
         self._issuers = {issuer.iss: issuer for issuer in issuers}
         self._directory = directory
-        self._replay = replay
+        self._uses = uses
         self._public_url = public_url.rstrip("/")
         self._audience = audience or f"{self._public_url}/fhir"
         self.revocations = revocations or Revocations()
@@ -116,7 +121,7 @@ class Gate:
         return await self._directory.organisation_active(requester.organisation)
 
     async def _proof_seen(self, key: str, until: datetime) -> bool:
-        return await self._replay.seen("dpop", key, until)
+        return await self._uses.seen("dpop", key, until)
 
     async def _verify(self, token: UnverifiedToken) -> Issuer:
         header = token.header

@@ -89,13 +89,14 @@ SHAPES: Mapping[Kind, Shape] = {
     Kind.SUBSCRIPTION_CREATED: Shape(REST, _CREATE, "C", SOURCE, "IHE.BasicAudit.PatientCreate"),
     Kind.SUBSCRIPTION_DELETED: Shape(REST, (INTERACTION, "delete", "delete"), "D", SOURCE),
     Kind.NOTIFICATION: Shape(REST, _CREATE, "C", DESTINATION),
+    Kind.REGISTER: Shape(REST, (INTERACTION, "update", "update"), "U", SOURCE, "IHE.BasicAudit.PatientUpdate"),
     Kind.REFUSED: Shape(_SECURITY_ALERT, (INTERACTION, "operation", "operation"), "E", SOURCE),
     Kind.AUTHENTICATION_FAILED: Shape((DCM, "110114", "User Authentication"), (DCM, "110122", "Login"), "E", SOURCE),
     Kind.START: Shape(ACTIVITY, (DCM, "110120", "Application Start"), "E", SOURCE),
     Kind.STOP: Shape(ACTIVITY, (DCM, "110121", "Application Stop"), "E", SOURCE),
 }
 
-_CLIENT_SIDE = frozenset({Kind.QUERY_SENT, Kind.RETRIEVAL_SENT, Kind.IMPORT})
+_CLIENT_SIDE = frozenset({Kind.QUERY_SENT, Kind.RETRIEVAL_SENT, Kind.IMPORT, Kind.REGISTER})
 
 
 def to_fhir(event: Event, custodian: HpiO, agent: Agent, recorded: datetime) -> Json:

@@ -45,6 +45,13 @@ class Audit:
     async def record(self, event: Event) -> int:
         """Writes one event and returns its `seq` once the row is durable. `Unavailable` (reason `audit`) when it is
         not."""
+        try:
+            return await self._store.write(lambda connection: self.add(connection, event))
+        except Unavailable as error:
+            raise Unavailable(reason="audit") from error
+
+    async def add(self, connection: AsyncConnection, event: Event) -> int:
+        """Writes one event in the caller's transaction, together with what it is about; its `seq`."""
         recorded = datetime.now(UTC)
         row = {
             "custodian": self._custodian,
@@ -53,18 +60,11 @@ class Audit:
             "salt": secrets.token_bytes(16),
             "event": to_fhir(event, self._custodian, self._agent, recorded),
         }
-
-        async def add(connection: AsyncConnection) -> int:
-            added = await connection.execute(insert(AUDIT).values(row))
-            key = added.inserted_primary_key
-            if key is None:
-                raise Unavailable(reason="audit")
-            return int(key[0])
-
-        try:
-            return await self._store.write(add)
-        except Unavailable as error:
-            raise Unavailable(reason="audit") from error
+        added = await connection.execute(insert(AUDIT).values(row))
+        key = added.inserted_primary_key
+        if key is None:
+            raise Unavailable(reason="audit")
+        return int(key[0])
 
     async def for_request(self, request_id: str) -> list[dict[str, object]]:
         """The AuditEvents of one request id, in the order they were written."""

@@ -116,7 +116,7 @@ def sandbox_defaults() -> dict[str, Any]:
         "data": user_data_path("mdg") / "sandbox",
         "default_issuer": SANDBOX_ISSUER,
         "time_zone": SANDBOX_ZONE,
-        "capabilities": {"subscription": True},
+        "capabilities": {"registration": True, "subscription": True},
     }
     said = {variable.partition("__")[0] for variable in os.environ}
     return {name: value for name, value in settings.items() if PREFIX + name.upper() not in said}

@@ -10,10 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import Column, Index, Table, Text, and_, delete, insert, select
+from sqlalchemy import Column, ColumnElement, Index, Table, Text, and_, delete, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.model.identity import HpiO, Ihi, LocalId
+from mdg.model.imaging import StudyKey
+from mdg.store import outbox
+from mdg.store.index import studies
 from mdg.store.schema import custodian as custodian_column
 from mdg.store.schema import metadata
 
@@ -21,6 +24,10 @@ CSV = "identity.csv"
 """The origin of what the operator has confirmed."""
 JMIX = "jmix"
 """The source of what the metadata of an envelope said."""
+IDENTIFIED = "study-identified"
+"""The kind of the event that other persons may be meant by the patient of a study."""
+AT_ONCE = 500
+"""Patients that one statement names."""
 
 identities = Table(
     "identities",
@@ -51,8 +58,25 @@ class Claim:
 
 
 async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iterable[Claim]) -> None:
-    """All rows of `identity.csv` become `claims`, in the caller's transaction."""
-    await _replace(connection, custodian, CSV, "", claims)
+    """All rows of `identity.csv` become `claims`, in the caller's transaction; the registry is owed every study of a
+    patient for whom another IHI stands there now."""
+    kept = tuple(claims)
+    named = select(identities.c.issuer, identities.c.patient, identities.c.ihi).where(
+        identities.c.custodian == custodian, identities.c.origin == CSV
+    )
+    before = {tuple(row) for row in await connection.execute(named)}
+    changed = sorted({row[:2] for row in before ^ {(one.local.issuer, one.local.value, one.ihi) for one in kept}})
+    await _replace(connection, custodian, CSV, "", kept)
+    for start in range(0, len(changed), AT_ONCE):
+        some = tuple_(studies.c.issuer, studies.c.patient).in_(changed[start : start + AT_ONCE])
+        await owe_registration(connection, custodian, some)
+
+
+async def owe_registration(connection: AsyncConnection, custodian: HpiO, *which: ColumnElement[bool]) -> None:
+    """Owes the registry a look at the people of some of the studies, or of all, in the caller's transaction."""
+    wanted = select(studies.c.uid, studies.c.version).where(studies.c.custodian == custodian, *which)
+    for row in (await connection.execute(wanted.order_by(studies.c.uid))).all():
+        await outbox.append(connection, IDENTIFIED, StudyKey(custodian, row.uid, row.version), [outbox.REGISTRY])
 
 
 async def replace_study(

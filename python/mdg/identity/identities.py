@@ -71,6 +71,23 @@ class Identities:
             found = (await connection.execute(statement)).scalars().all()
         return Ihi(found[0]) if len(found) == 1 else None
 
+    async def people(self, uid: str) -> frozenset[Ihi]:
+        """Every IHI that is claimed for the patient of a study, in doubt or not, whether its files are still here or
+        gone. `Unavailable` as above."""
+        same = and_(
+            studies.c.custodian == identities.c.custodian,
+            studies.c.issuer == identities.c.issuer,
+            studies.c.patient == identities.c.patient,
+        )
+        claimed = (
+            select(identities.c.ihi)
+            .distinct()
+            .join(studies, same)
+            .where(identities.c.custodian == self._custodian, studies.c.uid == uid)
+        )
+        async with self._store.read() as connection:
+            return frozenset(Ihi(value) for value in (await connection.execute(claimed)).scalars())
+
     async def load_csv(self, path: Path) -> CsvReport:
         """Replaces all rows of identity.csv by those of `path`, or none: `Refused` E_IDENTITY names each bad line,
         `InputOutput` when the file cannot be read, `Unavailable` when the store cannot keep it."""

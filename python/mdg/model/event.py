@@ -23,6 +23,7 @@ class Kind(StrEnum):
     SUBSCRIPTION_CREATED = "subscription-created"
     SUBSCRIPTION_DELETED = "subscription-deleted"
     NOTIFICATION = "notification"
+    REGISTER = "register"
     REFUSED = "refused"
     AUTHENTICATION_FAILED = "authentication-failed"
     START = "start"

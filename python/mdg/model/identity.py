@@ -6,6 +6,7 @@ first fifteen). Rules and systems: `docs/spec/patient-identity.md`, AU Base `au-
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -15,6 +16,9 @@ HPII_SYSTEM = "http://ns.electronichealth.net.au/id/hi/hpii/1.0"
 HPIO_SYSTEM = "http://ns.electronichealth.net.au/id/hi/hpio/1.0"
 MEDICAL_RECORD_SYSTEM = "http://ns.electronichealth.net.au/id/hpio-scoped/medicalrecord/1.0"
 ACCESSION_SYSTEM = "http://ns.electronichealth.net.au/id/hpio-scoped/accessionnumber/1.0"
+
+SERVICE_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""How a service is named in registries: a ULID or a UUID, in the one spelling of each that is compared as text."""
 
 
 def luhn_digit(first: str) -> str:

@@ -1,8 +1,8 @@
 """Asking other machines: the directory, the token authority's keys, the record locator, other gateways.
 
-Small answers come whole (`get`, `post`); an envelope goes straight to a private file and can be taken up again where
-it stopped (`download`). Nothing is followed, unpacked or retried here, no proxy or credential of the environment is
-used, and no header of an incoming request is ever passed on. Limits: security-tests 2.
+Small answers come whole (`get`, `post`, `put`); an envelope goes straight to a private file and can be taken up again
+where it stopped (`download`). Nothing is followed, unpacked or retried here, no proxy or credential of the environment
+is used, and no header of an incoming request is ever passed on. Limits: security-tests 2.
 """
 
 from __future__ import annotations
@@ -109,6 +109,10 @@ class Outbound:
         """As `get`; `headers` names the Content-Type. `patience`: seconds for the whole answer, where the other side is
         known to work before it answers."""
         return await self._whole("POST", url, headers, content, patience)
+
+    async def put(self, url: str, content: bytes, headers: Mapping[str, str]) -> Response:
+        """As `post`."""
+        return await self._whole("PUT", url, headers, content)
 
     async def download(
         self,

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mdg.access import Gate, Issuer, Jwks
 from mdg.errors import Misuse
 from mdg.sandbox.answers import is_loopback, problem
 from mdg.sandbox.authority import TokenAuthority
@@ -36,9 +37,11 @@ def create_app(url: str, *, clock: Callable[[], datetime] = lambda: datetime.now
     if not is_loopback(url):
         raise Misuse("the sandbox runs on this machine only: give it a URL on 127.0.0.1, ::1 or localhost")
     issuer = url.rstrip("/")
-    cards = Cards()
+    cards, authority = Cards(), TokenAuthority(issuer, clock=clock)
+    trusted = Issuer(issuer, Jwks(f"{issuer}/jwks", authority))
+    gate = Gate([trusted], cards, authority, issuer, audience=issuer, clock=clock)
     app = Starlette(
-        routes=[*TokenAuthority(issuer, clock=clock).routes, *cards.routes, *Locator().routes],
+        routes=[*authority.routes, *cards.routes, *Locator(gate, clock).routes],
         middleware=[Middleware(_Marked)],
         exception_handlers={HTTPException: _refuse, 404: _refuse, 405: _refuse},
     )

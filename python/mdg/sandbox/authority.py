@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from joserfc import jwt
 from joserfc.jwk import ECKey
@@ -30,6 +32,7 @@ SCOPES = frozenset(
     (
         *DISCOVERY,
         "system/DocumentReference.rs",
+        "system/DocumentReference.cu",
         "system/ServiceRequest.rs",
         "system/Subscription.crud",
         RETRIEVAL,
@@ -61,6 +64,15 @@ PURPOSES = frozenset(
 FIELDS = frozenset(("grant_type", "resource", "scope", "purpose", "ihi", "organisation", "practitioner", "client_id"))
 
 
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The answer of `/jwks`, as `mdg.access.Jwks` reads it."""
+
+    body: bytes
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=lambda: {"cache-control": "max-age=60"})
+
+
 class TokenAuthority:
     """Issues tokens in the name of `issuer`, the sandbox's base URL; its key lives as long as it does."""
 
@@ -68,13 +80,20 @@ class TokenAuthority:
         self._issuer = issuer
         self._clock = clock
         self._key = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, auto_kid=True)
-        self._proofs: dict[str, datetime] = {}
+        self._used: dict[tuple[str, str], datetime] = {}
         self.routes = [
             Route("/token", self._token, methods=["POST"]),
             Route("/jwks", self._jwks, methods=["GET"]),
         ]
 
+    async def get(self, url: str) -> KeySet:
+        """Its key set, for who runs in the same process and would fetch it from `url`."""
+        return KeySet(bytes(self._keys().body))
+
     async def _jwks(self, request: Request) -> Response:
+        return self._keys()
+
+    def _keys(self) -> Response:
         keys = {"keys": [self._key.as_dict(private=False)], "sandbox": True}
         return JSONResponse(keys, headers={"Cache-Control": "max-age=60"})
 
@@ -85,7 +104,7 @@ class TokenAuthority:
                 request.headers.getlist("dpop"),
                 method="POST",
                 url=f"{self._issuer}/token",
-                seen=self._seen,
+                seen=partial(self.seen, "dpop"),
                 now=self._clock(),
             )
         except Unauthenticated as error:
@@ -139,11 +158,11 @@ class TokenAuthority:
             "extensions": {"ihe_iua": identity},
         }
 
-    async def _seen(self, jti: str, until: datetime) -> bool:
+    async def seen(self, kind: str, key: str, until: datetime) -> bool:
         """Whether a proof was used before; the used ones are kept until they would be too old anyway."""
         now = self._clock()
-        self._proofs = {known: end for known, end in self._proofs.items() if end > now}
-        if jti in self._proofs:
+        self._used = {known: end for known, end in self._used.items() if end > now}
+        if (kind, key) in self._used:
             return True
-        self._proofs[jti] = until
+        self._used[kind, key] = until
         return False

@@ -41,6 +41,16 @@ class Cards:
         self._status.setdefault(hpio, "active")
         return True
 
+    async def card_by_id(self, id: str) -> Card | None:  # noqa: A002 - the card's own word
+        return self._by_id.get(id)
+
+    async def card_by_kid(self, kid: str) -> Card | None:
+        return next((card for card in self._by_id.values() if card.kid == kid), None)
+
+    async def organisation_active(self, hpio: HpiO) -> bool:
+        """Whoever has not been suspended: the authority gives tokens to those without a card, too."""
+        return self._status.get(hpio, "active") == "active"
+
     async def _take(self, request: Request) -> Response:
         if len(self._by_id) >= CARDS:
             return problem(503, f"the sandbox keeps {CARDS} cards; start it again")
@@ -57,9 +67,9 @@ class Cards:
         asked = dict(request.query_params)
         match asked:
             case {"id": id_, **rest} if not rest:
-                card = self._by_id.get(id_)
+                card = await self.card_by_id(id_)
             case {"kid": kid, **rest} if not rest:
-                card = next((card for card in self._by_id.values() if card.kid == kid), None)
+                card = await self.card_by_kid(kid)
             case _:
                 return problem(400, "ask with exactly one of id and kid")
         if card is None:

@@ -17,6 +17,7 @@ def upgrade() -> None:
     _access()
     _audit()
     _identity()
+    _registry()
     _exchange()
     _subscriptions()
 
@@ -184,6 +185,27 @@ def _identity() -> None:
     )
     op.create_index("ix_identities_custodian_ihi", "identities", ["custodian", "ihi"])
     op.create_index("ix_identities_custodian_issuer_patient", "identities", ["custodian", "issuer", "patient"])
+
+
+def _registry() -> None:
+    op.create_table(
+        "registrations",
+        _custodian(),
+        sa.Column("ihi", sa.Text, primary_key=True),
+        sa.Column("type", sa.Text, primary_key=True),
+        sa.Column("service_id", sa.Text, nullable=False),
+        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("record_id", sa.Text, nullable=False),
+        sa.Column("last_updated", Number),
+        sa.Column("acknowledged", Number),
+    )
+    op.create_table(
+        "registered_studies",
+        _custodian(),
+        sa.Column("study", sa.Text, primary_key=True),
+        sa.Column("ihi", sa.Text, primary_key=True),
+    )
 
 
 def _exchange() -> None:
