@@ -113,7 +113,10 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
     jmix = JmixDoor(rooms.retrieval, settings.public_url, rooms.metrics, streams)
     health = HealthDoor(partial(_ready, rooms))
     known = WellKnownDoor(
-        settings.public_url, [issuer.iss for issuer in _issuers(rooms.settings)], _token_url(settings)
+        settings.public_url,
+        [issuer.iss for issuer in _issuers(rooms.settings)],
+        _token_url(settings),
+        {name for name, offered in on if offered},
     )
     locked = partial(Route, middleware=[Middleware(Authentication, gate=rooms.gate)])
     routes: list[BaseRoute] = [

@@ -12,6 +12,7 @@ import pytest
 
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, made_up
+from mdg.web.wellknown import SCOPES
 
 Start = Callable[..., Any]
 
@@ -177,6 +178,10 @@ async def test_what_is_switched_off_is_not_there(start: Start, off: str) -> None
         statement = (await gateway.consumer.http.get(f"{gateway.url}/fhir/metadata")).json()
         types = {one["type"] for one in statement["rest"][0]["resource"]}
         assert "Endpoint" not in types
+        for document in ("oauth-protected-resource", "smart-configuration"):
+            told = (await gateway.consumer.http.get(f"{gateway.url}/.well-known/{document}")).json()
+            assert not {*SCOPES[off], *SCOPES["subscription"]} & set(told["scopes_supported"])
+            assert told["scopes_supported"]
         if off == "discovery":
             assert types == set()
             assert (await gateway.consumer.search()).status_code == 404

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mdg.web.answers import JsonResponse
 
-SCOPES = (
-    "system/ImagingStudy.rs",
-    "system/Endpoint.rs",
-    "system/Patient.rs",
-    "system/Subscription.crud",
-    "urn:ief:scope:imaging.retrieve",
-)
+SCOPES = {
+    "discovery": ("system/ImagingStudy.rs", "system/Endpoint.rs", "system/Patient.rs"),
+    "subscription": ("system/Subscription.crud",),
+    "retrieval": ("urn:ief:scope:imaging.retrieve",),
+}
+"""What opens each capability (fhir-au 3.2)."""
 ALGORITHMS = ("ES256",)
 """Of DPoP proofs."""
 _CACHED = {"Cache-Control": "max-age=300"}
 
 
 class WellKnownDoor:
-    """Public documents of the listener at `public_url`, which trusts `issuers`."""
+    """Public documents of the listener at `public_url`, which trusts `issuers` and offers `capabilities`, keys of
+    SCOPES."""
 
-    def __init__(self, public_url: str, issuers: Sequence[str], token_url: str) -> None:
+    def __init__(self, public_url: str, issuers: Sequence[str], token_url: str, capabilities: Collection[str]) -> None:
         self._public_url = public_url
         self._issuers = list(issuers)
         self._token_url = token_url
+        self._scopes = [scope for name, scopes in SCOPES.items() if name in capabilities for scope in scopes]
 
     async def protected_resource(self, request: Request) -> Response:
         """`GET /.well-known/oauth-protected-resource` (RFC 9728 2)."""
@@ -35,7 +36,7 @@ class WellKnownDoor:
             {
                 "resource": f"{self._public_url}/fhir",
                 "authorization_servers": self._issuers,
-                "scopes_supported": SCOPES,
+                "scopes_supported": self._scopes,
                 "bearer_methods_supported": ["header"],
                 "dpop_signing_alg_values_supported": ALGORITHMS,
                 "dpop_bound_access_tokens_required": True,
@@ -50,7 +51,7 @@ class WellKnownDoor:
             "grant_types_supported": ["client_credentials"],
             "code_challenge_methods_supported": ["S256"],
             "dpop_signing_alg_values_supported": ALGORITHMS,
-            "scopes_supported": SCOPES,
+            "scopes_supported": self._scopes,
             "capabilities": ["client-confidential-asymmetric", "permission-v2"],
         }
         if len(self._issuers) == 1:
