@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.databases import make_read_only
 
 from mdg import envelope
@@ -54,6 +55,18 @@ async def test_a_second_arrival_replaces_the_first(received: ReceivedSource, tmp
     with pytest.raises(NotFound):
         await received.instances(first)
     assert len(list((tmp_path / "data" / "received" / "1.2.3").iterdir())) == 1
+
+
+async def test_a_study_is_not_kept_when_what_is_written_with_it_is_not(
+    received: ReceivedSource, tmp_path: Path, arrive: Arrive
+) -> None:
+    async def fail(_: AsyncConnection) -> None:
+        raise Unavailable(reason="audit")
+
+    with pytest.raises(Unavailable):
+        await received.add(*await arrive(), also=fail)
+    assert await received.study("1.2.3") is None
+    assert not list((tmp_path / "data" / "received").rglob("*.dcm"))
 
 
 async def test_one_study_in_two_sources_never_has_one_key_for_two_contents(

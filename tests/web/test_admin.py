@@ -28,6 +28,17 @@ async def test_the_configuration_holds_no_secret(start: Start) -> None:
         assert (await gateway.consumer.http.get(f"{gateway.admin}/configuration")).status_code == 403
 
 
+async def test_whoever_reads_the_audit_is_audited(start: Start) -> None:
+    async with start() as gateway:
+        search = await gateway.consumer.search()
+        asked = search.headers["x-request-id"]
+        read = await gateway.consumer.http.get(f"{gateway.admin}/audit/{asked}")
+        (record,) = await gateway.records(read.headers["x-request-id"])
+    assert [event["type"]["code"] for event in read.json()["events"]] == ["rest"]
+    assert (record["type"]["code"], record["action"]) == ("110101", "R")
+    assert {"type": "records-of", "valueString": asked} in record["entity"][-1]["detail"]
+
+
 async def test_jobs_name_what_is_owed(start: Start) -> None:
     async with start() as gateway:
         answer = await gateway.consumer.http.get(f"{gateway.admin}/jobs")

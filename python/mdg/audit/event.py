@@ -90,6 +90,7 @@ SHAPES: Mapping[Kind, Shape] = {
     Kind.SUBSCRIPTION_DELETED: Shape(REST, (INTERACTION, "delete", "delete"), "D", SOURCE),
     Kind.NOTIFICATION: Shape(REST, _CREATE, "C", DESTINATION),
     Kind.REGISTER: Shape(REST, (INTERACTION, "update", "update"), "U", SOURCE, "IHE.BasicAudit.PatientUpdate"),
+    Kind.AUDIT_READ: Shape((DCM, "110101", "Audit Log Used"), (INTERACTION, "read", "read"), "R", DESTINATION),
     Kind.REFUSED: Shape(_SECURITY_ALERT, (INTERACTION, "operation", "operation"), "E", SOURCE),
     Kind.AUTHENTICATION_FAILED: Shape((DCM, "110114", "User Authentication"), (DCM, "110122", "Login"), "E", SOURCE),
     Kind.START: Shape(ACTIVITY, (DCM, "110120", "Application Start"), "E", SOURCE),
@@ -141,7 +142,8 @@ def _agents(event: Event, shape: Shape, custodian: HpiO, agent: Agent) -> list[J
     }
     if event.kind in _CLIENT_SIDE:
         return [ours | {"type": _concept(shape.client)}, *_users(event.requester)]
-    client: Json = {"type": _concept(shape.client), "who": {"display": "not identified"}, "requestor": False}
+    nobody = "operator" if event.kind is Kind.AUDIT_READ else "not identified"
+    client: Json = {"type": _concept(shape.client), "who": {"display": nobody}, "requestor": False}
     if event.requester is not None:
         client["who"] = {"identifier": {"value": event.requester.client_id}}
     if event.kind in (Kind.START, Kind.STOP):

@@ -184,11 +184,11 @@ class Scenes:
         """Every request of this demo is in the records of the side that answered it, and of the side that asked."""
         counts = []
         for side, requests in ((self.provider, self.asked + self.retrievals), (self.consumer, self.retrievals)):
+            counts.append((await self.http.get(f"{side.admin}/audit")).json()["records"])
             for request_id in requests:
                 answer = await self.http.get(f"{side.admin}/audit/{request_id}")
                 if answer.status_code != 200 or not answer.json()["events"]:
                     raise DemoFailed(f"the {side.folder.name} has no record of request {request_id}")
-            counts.append((await self.http.get(f"{side.admin}/audit")).json()["records"])
         self.tell(f"audit: provider {counts[0]} records, consumer {counts[1]} records, each request accounted for")
 
     def addresses(self) -> list[str]:

@@ -77,8 +77,7 @@ class Reception:
         Its signature must be by `provider`, or by the organisation that its Endpoint names when none is given; the key
         is taken from the directory, never from the gateway. `NotFound` when there is no study, `Unprocessable` when
         there are several and none was named; `Refused` with the first fault of the envelope. After an error nothing of
-        it is kept, and the record says why; only when the record of the import itself cannot be made does a study stay
-        that the caller is not told of (`Unavailable`): who asked for it and from whom is on record before.
+        it is kept, and the record says why: the study becomes visible with the record of its import, or not at all.
         """
         try:
             gateway = self._gateway(gateway_url)
@@ -115,18 +114,22 @@ class Reception:
 
     async def _keep(self, opened: Opened, found: Found, uid: str, ihi: Ihi, request_id: str) -> Received:
         """Takes a verified study among the received ones; it can be found from here on."""
-        key = await self._received.add(opened.folder, opened.report, uid=uid, ihi=ihi)
-        await self._audit.record(
-            Event(
-                Kind.IMPORT,
-                Outcome.SUCCESS,
-                request_id,
-                patient=ihi,
-                study_uid=key.uid,
-                envelope_id=opened.report.id,
-                count=opened.report.instances,
-                bytes=opened.length,
-            )
+        kept = Event(
+            Kind.IMPORT,
+            Outcome.SUCCESS,
+            request_id,
+            patient=ihi,
+            study_uid=uid,
+            envelope_id=opened.report.id,
+            count=opened.report.instances,
+            bytes=opened.length,
+        )
+        key = await self._received.add(
+            opened.folder,
+            opened.report,
+            uid=uid,
+            ihi=ihi,
+            also=lambda connection: self._audit.add(connection, kept),
         )
         return Received(
             study=key.uid,

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     NOTIFICATION = "notification"
     REGISTER = "register"
     REFUSED = "refused"
+    AUDIT_READ = "audit-read"
     AUTHENTICATION_FAILED = "authentication-failed"
     START = "start"
     STOP = "stop"

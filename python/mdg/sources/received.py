@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -44,10 +44,19 @@ class ReceivedSource(IndexedSource):
         self._root = root.resolve()
         self._time_zone = time_zone
 
-    async def add(self, folder: Path, report: Report, *, uid: str | None = None, ihi: Ihi | None = None) -> StudyKey:
+    async def add(
+        self,
+        folder: Path,
+        report: Report,
+        *,
+        uid: str | None = None,
+        ihi: Ihi | None = None,
+        also: Callable[[AsyncConnection], Awaitable[object]] | None = None,
+    ) -> StudyKey:
         """Takes over the opened and verified envelope at `folder`, which must lie on the same file system; the key of
         the version that it makes. An earlier arrival of the same study is replaced. `uid` and `ihi` are the study and
-        the person that were asked for: a sender who may be believed about one may not bring another.
+        the person that were asked for: a sender who may be believed about one may not bring another. `also` writes in
+        the transaction by which the study becomes visible.
 
         `Refused`: its files are not one whole study, are not what was asked for, or are another person's than the
         study of that UID which is here. `InputOutput`, `Unavailable`: it cannot be kept. After an error nothing of it
@@ -66,7 +75,7 @@ class ReceivedSource(IndexedSource):
                 row["folder"] = str(place / Path(row["folder"]).relative_to(folder))
                 row["facts"] = _scoped(row["facts"], report.sender.id)
             terms = Terms(report.sender.id, self._time_zone)
-            key = await self._store.write(partial(self._replace, uid=uid, rows=rows, ihis=ihis, terms=terms))
+            key = await self._store.write(partial(self._replace, uid=uid, rows=rows, ihis=ihis, terms=terms, also=also))
         except BaseException:
             with CancelScope(shield=True):
                 await to_thread.run_sync(_remove, [folder] if place is None else [folder, place])
@@ -82,13 +91,22 @@ class ReceivedSource(IndexedSource):
             await to_thread.run_sync(_remove_unknown, study, kept)
 
     async def _replace(
-        self, connection: AsyncConnection, uid: str, rows: reading.Rows, ihis: frozenset[Ihi], terms: Terms
+        self,
+        connection: AsyncConnection,
+        *,
+        uid: str,
+        rows: reading.Rows,
+        ihis: frozenset[Ihi],
+        terms: Terms,
+        also: Callable[[AsyncConnection], Awaitable[object]] | None,
     ) -> StudyKey:
         before = await claimed(connection, self._part.custodian, self.name, uid)
         await index.replace_study(connection, self._part, uid, rows)
         changed = await settle(connection, self._part, uid, terms, ihis)
         if before and before != await claimed(connection, self._part.custodian, self.name, uid):
             raise Refused("E_DICOM_IDENTITY", "metadata.json", "a study of this UID is here, of another person")
+        if also is not None:
+            await also(connection)
         return changed or await index.current(connection, self._part, uid)
 
 

@@ -16,6 +16,7 @@ from mdg.errors import Forbidden, Invalid, MdgError, NotFound, Problem, Refused
 from mdg.exchange.reception import Reception
 from mdg.fhir.imaging_study import UID
 from mdg.identity import Identities
+from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
 from mdg.web.answers import JsonResponse
 from mdg.web.asking import body, media_type, request_id
@@ -105,10 +106,14 @@ class AdminDoor:
         return JsonResponse({"records": await self._audit.count()})
 
     async def audit(self, request: Request) -> Response:
-        """`GET /audit/{request_id}`: the AuditEvents of one request, in the order they were written."""
-        events = await self._audit.for_request(request.path_params["request_id"])
+        """`GET /audit/{request_id}`: the AuditEvents of one request, in the order they were written. Auditors are
+        audited too (fhir-au 7.1)."""
+        asked = request.path_params["request_id"]
+        events = await self._audit.for_request(asked)
         if not events:
             raise NotFound
+        details = (("records-of", asked),)
+        await self._audit.record(Event(Kind.AUDIT_READ, Outcome.SUCCESS, request_id(request), details=details))
         return JsonResponse({"events": events})
 
     async def problems(self, request: Request) -> Response:
