@@ -30,8 +30,8 @@ async def store(database: str) -> AsyncIterator[Store]:
 
 async def owe(store: Store, *studies: str) -> None:
     async def add(connection: AsyncConnection) -> None:
-        for study in studies:
-            await append(connection, "study-settled", StudyKey(OURS, study, 1), [REGISTRY, SUBSCRIBERS])
+        keys = [StudyKey(OURS, study, 1) for study in studies]
+        await append(connection, "study-settled", keys, [REGISTRY, SUBSCRIBERS])
 
     await store.write(add)
 

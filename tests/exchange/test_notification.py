@@ -87,9 +87,8 @@ class Board:
 
     async def happen(self, *numbers: int) -> None:
         """These studies change, and their subscribers are found."""
-        for number in numbers:
-            key = StudyKey(CUSTODIAN, f"1.2.{number}", 1)
-            await self.store.write(lambda connection, key=key: append(connection, "study-settled", key, [SUBSCRIBERS]))  # type: ignore[misc] # mypy sees no type for a default
+        keys = [StudyKey(CUSTODIAN, f"1.2.{number}", 1) for number in numbers]
+        await self.store.write(lambda connection: append(connection, "study-settled", keys, [SUBSCRIBERS]))
         await self.courier.round()
 
     async def after(self, **time: float) -> None:

@@ -252,3 +252,19 @@ async def test_a_registry_that_forgot_everything_is_told_again(world: World) -> 
     told = await Registrations(world.store, EXAMPLE_PROVIDER).of(EXAMPLE_IHI)
     assert told is not None
     assert (told.status, told.acknowledged) == (Status.ACTIVE, True)
+
+
+async def test_the_same_files_under_another_issuer_are_another_patients(world: World) -> None:
+    await world.confirm(DEMO_0001=EXAMPLE_IHI)
+    write_phantom(world.folder / "1", slices=1)
+    file = pydicom.dcmread(world.folder / "1" / "0001.dcm")
+    del file.IssuerOfPatientID
+    file.save_as(world.folder / "1" / "0001.dcm")
+    await world.scan()
+    await world.courier.round()
+    assert await world.registered() == [SERVICE]
+    zone = ZoneInfo("Australia/Sydney")
+    other = FolderSource(world.store, EXAMPLE_PROVIDER, [world.folder], default_issuer="OTHER", time_zone=zone)
+    await other.scan(rebuild=True)
+    await world.courier.round()
+    assert await world.registered() == []

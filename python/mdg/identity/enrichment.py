@@ -75,8 +75,9 @@ async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iter
 async def owe_registration(connection: AsyncConnection, custodian: HpiO, *which: ColumnElement[bool]) -> None:
     """Owes the registry a look at the people of some of the studies, or of all, in the caller's transaction."""
     wanted = select(studies.c.uid, studies.c.version).where(studies.c.custodian == custodian, *which)
-    for row in (await connection.execute(wanted.order_by(studies.c.uid))).all():
-        await outbox.append(connection, IDENTIFIED, StudyKey(custodian, row.uid, row.version), [outbox.REGISTRY])
+    rows = await connection.execute(wanted.order_by(studies.c.uid))
+    keys = [StudyKey(custodian, row.uid, row.version) for row in rows]
+    await outbox.append(connection, IDENTIFIED, keys, [outbox.REGISTRY])
 
 
 async def replace_study(

@@ -20,7 +20,7 @@ import orjson
 from sqlalchemy import ColumnElement, Row, Text, and_, cast, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mdg.identity.enrichment import JMIX, Claim, replace_study
+from mdg.identity.enrichment import IDENTIFIED, JMIX, Claim, claimed, replace_study
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
 from mdg.sources import facts
@@ -41,6 +41,8 @@ from mdg.store.schema import microseconds
 
 SETTLED = "study-settled"
 """The kind of the event."""
+_WHOSE = ("issuer", "patient", "quarantine")
+"""Columns of a study that say whose it is, and whether that is in doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ async def settle(
     files = (await connection.execute(statement)).all()
     said = await _said(connection, ours)
     one = and_(part.of(studies), studies.c.uid == study)
-    settled = select(studies.c.version, versions.c.content).join(versions, of_study).where(one)
+    settled = select(*(studies.c[name] for name in ("version", *_WHOSE)), versions.c.content)
+    settled = settled.join(versions, of_study).where(one)
     before = (await connection.execute(settled)).one_or_none()
     if not files and before is None:
         return None
@@ -85,11 +88,19 @@ async def settle(
     await connection.execute(delete(series).where(part.of(series), series.c.study == study))
     if files:
         await connection.execute(insert(series), [part.row | {"study": study} | values for values in parts])
+    if before is not None and not changed:
+        # The same objects may be somebody else's now: after a rebuild under another default issuer, or because a second
+        # envelope says whose they are.
+        was = {name: getattr(before, name) for name in _WHOSE}
+        others = await claimed(connection, part.custodian, part.source, study) != {claim.ihi for claim in claims}
+        if others or was != {name: values.get(name, value) for name, value in was.items()}:
+            key = StudyKey(part.custodian, study, before.version)
+            await outbox.append(connection, IDENTIFIED, [key], [outbox.REGISTRY])
     await replace_study(connection, part.custodian, part.source, study, claims)
     if not changed:
         return None
     key = StudyKey(part.custodian, study, values["version"])
-    await outbox.append(connection, SETTLED, key, [outbox.REGISTRY, outbox.SUBSCRIBERS])
+    await outbox.append(connection, SETTLED, [key], [outbox.REGISTRY, outbox.SUBSCRIBERS])
     return key
 
 

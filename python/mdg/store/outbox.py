@@ -54,15 +54,22 @@ class Owed:
     time: datetime
 
 
-async def append(connection: AsyncConnection, kind: str, study: StudyKey, destinations: Sequence[str]) -> int:
-    """Records an event and owes it to each destination, in the caller's transaction; its number."""
-    row = {"custodian": study.custodian, "kind": kind, "study": study.uid, "version": study.version}
-    statement = insert(events).values(row | {"time": microseconds(datetime.now(UTC))}).returning(events.c.seq)
-    seq: int = (await connection.execute(statement)).scalar_one()
+async def append(
+    connection: AsyncConnection, kind: str, studies: Sequence[StudyKey], destinations: Sequence[str]
+) -> None:
+    """Records an event of each study and owes it to each destination, in the caller's transaction."""
+    if not studies:
+        return
+    now = microseconds(datetime.now(UTC))
+    rows = [
+        {"custodian": key.custodian, "time": now, "kind": kind, "study": key.uid, "version": key.version}
+        for key in studies
+    ]
+    added = await connection.execute(insert(events).returning(events.c.seq, events.c.custodian), rows)
+    owed = [{"event": row.seq, "custodian": row.custodian} for row in added]
     if destinations:
-        owed = [{"event": seq, "custodian": study.custodian, "destination": name} for name in destinations]
-        await connection.execute(insert(outbox), owed)
-    return seq
+        rows = [row | {"destination": name} for row in owed for name in destinations]
+        await connection.execute(insert(outbox), rows)
 
 
 async def pending(
