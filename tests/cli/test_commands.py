@@ -16,7 +16,19 @@ from mdg.cli.stage import free_port
 from mdg.cli.terminal import command
 
 VERBS = [
-    *(["keygen"], ["pack"], ["inspect"], ["verify"], ["open"], ["index"], ["serve"], ["find"], ["fetch"], ["demo"]),
+    *(
+        ["keygen"],
+        ["pack"],
+        ["inspect"],
+        ["verify"],
+        ["open"],
+        ["index"],
+        ["serve"],
+        ["locate"],
+        ["find"],
+        ["fetch"],
+        ["demo"],
+    ),
     *(["sandbox", "serve"], ["sandbox", "token"], ["audit", "show"], ["config", "show"], ["config", "check"]),
 ]
 HEAVY = (

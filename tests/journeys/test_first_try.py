@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,24 @@ def test_the_printed_line_finds_the_study_that_was_just_put_there(
     )
     bundle = json.loads(asked.stdout)
     assert (bundle["resourceType"], bundle["total"]) == ("Bundle", 1)
+
+
+def test_the_record_locator_names_the_service_that_holds_it(environment: dict[str, str], printed: list[str]) -> None:
+    gateway, ihi = printed[-1].partition("--gateway ")[2].split()[0], printed[-1].split()[1]
+    command = [*MDG, "locate", "--gateway", gateway, "--json"]
+
+    def services(of: str) -> list[dict[str, str]]:
+        said = subprocess.run(command, env=environment, input=of, stdout=subprocess.PIPE, text=True, check=False)
+        found: list[dict[str, str]] = json.loads(said.stdout)["services"]
+        assert said.returncode == (0 if found else 1)
+        return found
+
+    for _ in range(LIMIT):
+        if services(ihi):
+            break
+        time.sleep(0.5)  # it is told soon after the study has settled
+    assert [service["type"] for service in services(ihi)] == ["record"]
+    assert services("8003608166690503") == []
 
 
 def test_what_was_asked_is_in_the_audit(environment: dict[str, str], printed: list[str], tmp_path: Path) -> None:

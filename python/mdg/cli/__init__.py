@@ -29,6 +29,7 @@ VERBS = (
     "verify",
     "open",
     "index",
+    "locate",
     "find",
     "fetch",
     "serve",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mdg.keys import Card, Directory, Keyring
     from mdg.model.identity import Ihi
     from mdg.outbound import Outbound
+    from mdg.registry import Registry
 
 ELSEWHERE = "only what is on this machine is asked from the command line; let a gateway retrieve from elsewhere"
 
@@ -42,6 +43,7 @@ class Consumer:
     tokens: Tokens
     keyring: Keyring
     directory: Directory
+    registry: Registry
 
     async def provider(self, study: FoundStudy) -> Card:
         """The card of the organisation that holds `study`, from the directory. `NotFound` when it has none."""
@@ -64,6 +66,7 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
     from mdg.keys import HttpDirectory, Keyring
     from mdg.model.identity import HpiO
     from mdg.outbound import Outbound
+    from mdg.registry import Registry
     from mdg.sandbox.answers import is_loopback
     from mdg.sandbox.identifiers import made_up
 
@@ -78,7 +81,13 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
     async with Outbound([base, sandbox], sandbox=True) as outbound:
         await _register(outbound, sandbox, keyring)
         tokens = Tokens(f"{sandbox}/token", outbound, keyring, organisation)
-        yield Consumer(Gateway(base, outbound, keyring, tokens), tokens, keyring, HttpDirectory(sandbox, outbound))
+        yield Consumer(
+            Gateway(base, outbound, keyring, tokens),
+            tokens,
+            keyring,
+            HttpDirectory(sandbox, outbound),
+            Registry(sandbox, outbound, tokens, keyring.dpop),
+        )
 
 
 async def _authority(outbound: Outbound, gateway: str) -> str:
