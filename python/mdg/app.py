@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from urllib.parse import urlsplit
-from uuid import NAMESPACE_URL, uuid5
 
 import anyio
 from anyio import to_thread
@@ -58,6 +57,7 @@ from mdg.web.authentication import Authentication
 from mdg.web.edge import Edge
 from mdg.web.fhir import FhirDoor
 from mdg.web.health import HealthDoor
+from mdg.web.ief_statement import IefStatementDoor, ief_statement
 from mdg.web.jmix import JmixDoor
 from mdg.web.metrics import Metrics
 from mdg.web.openapi import openapi
@@ -118,6 +118,18 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
         _token_url(settings),
         {name for name, offered in on if offered},
     )
+    statement = IefStatementDoor(
+        ief_statement(
+            on.model_dump(),
+            settings.roadmap.model_dump(mode="json"),
+            public_url=settings.public_url,
+            hpio=settings.custodian,
+            name=settings.name,
+            contact=settings.contact,
+            service_id=settings.service,
+            registries=[_registry_url(settings)] if on.registration else [],
+        )
+    )
     locked = partial(Route, middleware=[Middleware(Authentication, gate=rooms.gate)])
     routes: list[BaseRoute] = [
         # public
@@ -127,6 +139,10 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
         Route("/.well-known/oauth-protected-resource", known.protected_resource),
         Route("/.well-known/smart-configuration", known.smart_configuration),
         Route("/fhir/.well-known/smart-configuration", known.smart_configuration),
+        Route("/ief-capability-statement", statement.negotiated),
+        Route("/ief-capability-statement.json", statement.as_json),
+        Route("/ief-capability-statement.html", statement.as_html),
+        Route("/.well-known/ief-capability-statement", statement.negotiated),
     ]
     if on.discovery:
         routes += [
@@ -279,7 +295,6 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
     await reception.sweep()
     if settings.capabilities.registration:
         registry = Registry(_registry_url(settings), outbound, tokens, keyring.dpop)
-        service = settings.service_id or str(uuid5(NAMESPACE_URL, settings.public_url))
         registrar = Registrar(
             store,
             registrations=Registrations(store, custodian),
@@ -288,7 +303,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
             identities=identities,
             audit=audit,
             custodian=custodian,
-            service_id=service,
+            service_id=settings.service,
         )
         if settings.own_sandbox:  # its memory began with this process
             await registrar.begin_anew()

@@ -11,10 +11,12 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import parse_qs, urlsplit
+from uuid import NAMESPACE_URL, uuid5
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -98,7 +100,8 @@ class IssuerSettings(_Frozen):
 
 
 class Capabilities(_Frozen):
-    """What this gateway offers; what is off answers 404 and vanishes from `/fhir/metadata`."""
+    """What this gateway offers; what is off answers 404 and vanishes from `/fhir/metadata` and from
+    `/ief-capability-statement`."""
 
     discovery: bool = True
     """Search and read of imaging metadata by FHIR."""
@@ -116,6 +119,20 @@ class Capabilities(_Frozen):
         if self.registration and not self.discovery:
             raise ValueError("registration points to what discovery finds: switch both on, or both off")
         return self
+
+
+class Roadmap(_Frozen):
+    """By when each capability is automated through HealthConnect, as the organisation promises it (IEF Conformance 3
+    to 5); without a date nothing is promised."""
+
+    discovery: date | None = None
+    """Discovery."""
+    retrieval: date | None = None
+    """Retrieval."""
+    registration: date | None = None
+    """Registration."""
+    subscription: date | None = None
+    """Subscription."""
 
 
 class Settings(BaseSettings):
@@ -172,6 +189,8 @@ class Settings(BaseSettings):
     """Organisations (HPI-O) that may subscribe, and the origins at which each of them may be told."""
     capabilities: Capabilities = Capabilities()
     """What is switched on."""
+    roadmap: Roadmap = Roadmap()
+    """Dates of the capability statement."""
     canonical_base: Url = "https://w3id.org/mdg"
     """Base of code systems, profiles and extensions."""
     envelope_hours: int = Field(default=24, ge=1, le=24)
@@ -213,6 +232,11 @@ class Settings(BaseSettings):
     def own_sandbox(self) -> bool:
         """Whether the stand-ins run inside this gateway, under `/sandbox`."""
         return self.sandbox and not self.issuers
+
+    @property
+    def service(self) -> str:
+        """What registries know this service by."""
+        return self.service_id or str(uuid5(NAMESPACE_URL, self.public_url))
 
     @property
     def store_url(self) -> str:

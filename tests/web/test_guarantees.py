@@ -42,6 +42,10 @@ PUBLIC = {
     "/.well-known/oauth-protected-resource",
     "/.well-known/smart-configuration",
     "/fhir/.well-known/smart-configuration",
+    "/ief-capability-statement",
+    "/ief-capability-statement.json",
+    "/ief-capability-statement.html",
+    "/.well-known/ief-capability-statement",
 }
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 FHIR_JSON = {"Content-Type": "application/fhir+json"}

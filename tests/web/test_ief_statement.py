@@ -1,0 +1,68 @@
+"""The IEF Capability Statement: one document for people and machines, without what is switched off."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mdg.sandbox.identifiers import EXAMPLE_PROVIDER
+from mdg.web.ief_statement import HEADINGS
+
+pytestmark = pytest.mark.anyio
+
+Start = Callable[..., Any]
+STATEMENT = "/ief-capability-statement"
+ALL_ON = {"registration": True, "subscription": True}
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+async def test_the_page_carries_the_document_and_says_each_item(start: Start) -> None:
+    roadmap = {"discovery": "2027-06-30", "retrieval": "2028-06-30", "registration": "2027-03-31"}
+    async with start(capabilities=ALL_ON, roadmap=roadmap, contact="<b>a@example.org</b>") as gateway:
+        http = gateway.consumer.http
+        document = (await http.get(f"{gateway.url}{STATEMENT}")).json()
+        page = await http.get(f"{gateway.url}/.well-known{STATEMENT}", headers=BROWSER)
+        registry = gateway.rooms.directory_url
+    assert document["organisation"]["hpio"] == EXAMPLE_PROVIDER
+    assert document["organisation"]["contact"] == "<b>a@example.org</b>"
+    assert document["discovery"]["current"]["url"] == f"{gateway.url}/fhir"
+    assert document["retrieval"]["automated_healthconnect_by"] == "2028-06-30"
+    assert document["registration"] == {"registries": [registry], "healthconnect_by": "2027-03-31"}
+    assert document["subscription"]["healthconnect_by"] is None
+    embedded = re.search('<script type="application/json" id="ief">(.*?)</script>', page.text)
+    assert embedded is not None
+    assert json.loads(embedded[1]) == document
+    assert re.findall('<h2 id="([a-z]+)">', page.text) == list(HEADINGS)
+    assert "<b>" not in page.text
+    for date in roadmap.values():
+        assert f"<dd>{date}</dd>" in page.text
+    assert page.headers["content-security-policy"] == "default-src 'none'"
+    assert page.headers["link"] == f'<{STATEMENT}.json>; rel="alternate"'
+
+
+@pytest.mark.parametrize("off", list(HEADINGS))
+async def test_what_is_switched_off_is_not_in_it(start: Start, off: str) -> None:
+    on = {"discovery": True, "retrieval": True} | ALL_ON | {off: False}
+    if off == "discovery":  # whose studies the two others name
+        on |= {"registration": False, "subscription": False}
+    async with start(capabilities=on) as gateway:
+        document = (await gateway.consumer.http.get(f"{gateway.url}{STATEMENT}.json")).json()
+        page = (await gateway.consumer.http.get(f"{gateway.url}{STATEMENT}.html")).text
+    assert {item for item in HEADINGS if item in document} == {item for item, offered in on.items() if offered}
+    assert f'id="{off}"' not in page
+
+
+async def test_an_unchanged_statement_is_not_sent_again(start: Start) -> None:
+    async with start() as gateway:
+        address = f"{gateway.url}{STATEMENT}.json"
+        first = await gateway.consumer.http.get(address)
+        again = await gateway.consumer.http.get(address, headers={"If-None-Match": first.headers["etag"]})
+        page = await gateway.consumer.http.get(address.replace("json", "html"))
+        refused = await gateway.consumer.http.get(address, headers={"Accept": "image/png"})
+    assert (again.status_code, again.content) == (304, b"")
+    assert page.headers["etag"] != first.headers["etag"]
+    assert refused.status_code == 406
