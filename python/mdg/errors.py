@@ -251,3 +251,17 @@ class Upstream(Problem):
     def __init__(self, diagnostics: str, *, answered: int = 0, reason: str) -> None:
         super().__init__(diagnostics, reason=reason)
         self.answered = answered
+
+
+def reason(error: BaseException) -> str:
+    """Why, for log and audit: a short code, and never the message, which may hold what a stranger wrote."""
+    code = error.reason if isinstance(error, Problem) else getattr(error, "code", "")
+    return str(code or type(error).__name__)
+
+
+def where(error: BaseException) -> str:
+    """File and line of the innermost frame: enough to find it, and no value of anybody."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"{frame.tb_frame.f_code.co_filename.rpartition('mdg/')[2]}:{frame.tb_lineno}" if frame else ""

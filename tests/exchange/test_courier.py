@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
+import anyio
 import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
 
 from mdg.errors import Invalid, Unavailable
 from mdg.exchange import courier
@@ -125,3 +128,50 @@ async def test_what_a_delivery_keeps_is_committed_with_its_acknowledgement_or_no
     assert await owed(store) == []
     async with store.read() as connection:
         assert (await connection.execute(select(versions.c.uid))).scalars().all() == ["1"]
+
+
+async def test_a_fault_of_ours_ends_neither_the_courier_nor_the_events_behind_it(store: Store) -> None:
+    await owe(store, "1", "2", "3")
+    told: list[str] = []
+
+    async def spoil(_: AsyncConnection) -> None:
+        raise KeyError("in what is kept")
+
+    async def faulty(owed: Owed) -> Keep | None:
+        told.append(owed.study.uid)
+        if owed.study.uid == "1":
+            raise ZeroDivisionError
+        return spoil if owed.study.uid == "2" else None
+
+    with capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Courier(store, OURS, REGISTRY, faulty).run)
+            with anyio.fail_after(10):
+                while await owed(store) != ["1", "2"]:  # noqa: ASYNC110 - the database rings no bell
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+    assert told == ["1", "2", "3"]
+    assert [(one["event"], one["reason"]) for one in said] == [
+        ("refused", "ZeroDivisionError"),
+        ("refused", "KeyError"),
+    ]
+    assert all("test_courier.py:" in one["where"] for one in said), "an operator can say where"
+
+
+async def test_what_was_refused_is_not_read_again_at_every_look(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await owe(store, "1", "2")
+    courier_ = Courier(store, OURS, REGISTRY, Receiver("1", "2"))
+    await courier_.round()
+    read: list[int] = []
+    before = courier.pending
+
+    async def counted(*asked: Any) -> list[Owed]:
+        found = await before(*asked)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(courier, "pending", counted)
+    await courier_.round()
+    await owe(store, "3")
+    await courier_.round()
+    assert read == [0, 1, 0]

@@ -117,9 +117,28 @@ async def test_an_answer_that_concerns_all_records_waits_and_one_about_this_reco
         await registry.put(EXAMPLE_IHI, SERVICE, "key")
 
 
-async def test_what_the_registry_does_not_know_is_removed(registry: Registry, stranger: Stranger) -> None:
-    answering(stranger, {"error": "no"}, 404)
+@pytest.mark.parametrize("status", [404, 409])
+async def test_what_the_registry_does_not_know_or_has_removed_is_removed(
+    registry: Registry, stranger: Stranger, status: int
+) -> None:
+    answering(stranger, {"error": "no"}, status)
     assert await registry.remove("r", "key") is None
+
+
+async def test_a_token_authority_that_talks_nonsense_is_an_outage_and_no_refusal(
+    registry: Registry, stranger: Stranger
+) -> None:
+    async def nonsense(_: Request) -> Response:
+        return Response(b"<html>", 200)
+
+    stranger.answers["/token"] = nonsense
+    with pytest.raises(Unavailable):
+        await registry.put(EXAMPLE_IHI, SERVICE, "key")
+
+
+async def test_an_answer_to_a_removal_that_is_not_the_record_is_of_no_use(
+    registry: Registry, stranger: Stranger
+) -> None:
     answering(stranger, RECORD | {"record_id": "r"})
     with pytest.raises(Upstream):
         await registry.remove("r", "key")

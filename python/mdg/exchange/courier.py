@@ -1,8 +1,8 @@
 """Brings what the outbox owes to one destination: in order, at least once, until the other side has acknowledged it.
 
 What a delivery means is the caller's business (`Deliver`); whatever it wants kept is written in the transaction that
-takes the event out of the outbox, so an event is told and kept, or owed still. One that its receiver refuses stays owed
-and is tried again later; it does not hold up those behind it.
+takes the event out of the outbox, so an event is told and kept, or owed still. One that its receiver refuses, or that a
+fault of ours keeps back, stays owed and is tried again later; it does not hold up those behind it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import anyio
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mdg.errors import MdgError, Unavailable
+from mdg.errors import Unavailable, reason, where
 from mdg.model.identity import HpiO
 from mdg.store import Store
 from mdg.store.outbox import Owed, acknowledge, pending
@@ -23,20 +23,23 @@ IDLE = 1.0
 """Seconds between two looks for new events."""
 WAITS = (5.0, 30.0, 120.0, 600.0, 3600.0)
 """Seconds before what failed is tried again, the last one for as long as it fails (fhir-au 6.3)."""
+OUTAGE = 120.0
+"""Seconds at most before a destination that could not be reached is asked again: one try, however much is owed."""
 AT_ONCE = 100
 """Events that are read in one go."""
 
 Keep = Callable[[AsyncConnection], Awaitable[None]]
 """What a delivery writes in the transaction of its acknowledgement; it only uses the connection it gets."""
 Deliver = Callable[[Owed], Awaitable[Keep | None]]
-"""Tells the destination of one event. Raises `MdgError` when it has not arrived: `Unavailable` when it is of no use to
-try the next one now, any other when only this one is refused."""
+"""Tells the destination of one event. Raises when it has not arrived: `Unavailable` when it is of no use to
+try the next one now; whatever else it raises concerns only this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """How often one event was refused, and until when it waits on anyio's clock."""
+    """An event that was refused, how often, and until when it waits on anyio's clock."""
 
+    owed: Owed
     times: int
     until: float
 
@@ -53,43 +56,51 @@ class Courier:
         self._destination = destination
         self._deliver = deliver
         self._refused: dict[int, _Refusal] = {}
+        self._read = 0
+        self._failures = 0
 
     async def run(self) -> None:
-        """Delivers until it is cancelled."""
-        failures = 0
+        """Delivers until it is cancelled; nothing that goes wrong ends it."""
         while True:
             try:
                 await self.round()
-                failures = 0
-            except Unavailable as error:
-                failures += 1
-                log.warning("not-delivered", destination=self._destination, reason=error.reason)
-            await anyio.sleep(_wait(failures) if failures else IDLE)
+                self._failures = 0
+            except Exception as error:  # a fault of ours must not end the gateway, and is no worse than an outage
+                self._failures += 1
+                self._log("not-delivered", error)
+            await anyio.sleep(min(_wait(self._failures), OUTAGE) if self._failures else IDLE)
 
     async def round(self) -> None:
         """Tries once whatever is owed and due. `Unavailable`: the destination or the store cannot be reached, and what
         was not tried waits."""
-        after = 0
-        while True:
-            async with self._store.read() as connection:
-                owed = await pending(connection, self._custodian, self._destination, AT_ONCE, after)
-            if not owed:
-                return
+        now = anyio.current_time()
+        for refusal in [one for one in self._refused.values() if one.until <= now]:
+            await self._try(refusal.owed, refusal.times)
+        while owed := await self._unread():
             for one in owed:
-                refusal = self._refused.get(one.event)
-                if refusal is None or refusal.until <= anyio.current_time():
-                    await self._try(one, refusal.times if refusal else 0)
-            after = owed[-1].event
+                await self._try(one)
+                self._read = one.event
 
-    async def _try(self, owed: Owed, refusals: int) -> None:
+    async def _unread(self) -> list[Owed]:
+        """The next events that this courier has not tried yet: numbers grow in the order of commits."""
+        async with self._store.read() as connection:
+            return await pending(connection, self._custodian, self._destination, AT_ONCE, self._read)
+
+    async def _try(self, owed: Owed, refusals: int = 0) -> None:
         try:
-            keep = await self._deliver(owed)
+            await self._bring(owed)
         except Unavailable:
             raise
-        except MdgError as error:
-            log.warning("refused", destination=self._destination, number=owed.event, why=type(error).__name__)
-            self._refused[owed.event] = _Refusal(refusals + 1, anyio.current_time() + _wait(refusals + 1))
+        except Exception as error:  # refused, or a fault of ours that this event brings to light
+            self._log("refused", error, number=owed.event)
+            until = anyio.current_time() + _wait(refusals + 1)
+            self._refused[owed.event] = _Refusal(owed, refusals + 1, until)
             return
+        self._refused.pop(owed.event, None)
+        self._failures = 0
+
+    async def _bring(self, owed: Owed) -> None:
+        keep = await self._deliver(owed)
 
         async def settle(connection: AsyncConnection) -> None:
             if keep is not None:
@@ -97,7 +108,9 @@ class Courier:
             await acknowledge(connection, owed)
 
         await self._store.write(settle)
-        self._refused.pop(owed.event, None)
+
+    def _log(self, what: str, error: Exception, **more: int) -> None:
+        log.warning(what, destination=self._destination, reason=reason(error), where=where(error), **more)
 
 
 def _wait(failures: int) -> float:

@@ -17,7 +17,7 @@ from anyio import to_thread
 
 from mdg.audit import Audit
 from mdg.client import Found, FoundStudy, Gateway, Opened, find_study
-from mdg.errors import NotFound, Problem, Unprocessable
+from mdg.errors import NotFound, Unprocessable, reason
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
@@ -92,7 +92,7 @@ class Reception:
             return await self._keep(opened, found, study.uid, ihi, request_id)
         except Exception as error:
             await self._audit.record(
-                Event(Kind.IMPORT, Outcome.FAILURE, request_id, patient=ihi, study_uid=uid, reason=_reason(error))
+                Event(Kind.IMPORT, Outcome.FAILURE, request_id, patient=ihi, study_uid=uid, reason=reason(error))
             )
             raise
 
@@ -153,10 +153,3 @@ def _chosen(found: tuple[FoundStudy, ...], uid: str | None) -> FoundStudy:
     if len(found) > 1:
         raise Unprocessable("the provider has several studies of this person; name one", reason="several-studies")
     return found[0]
-
-
-def _reason(error: Exception) -> str:
-    """The code that the record keeps; never a text, which might hold what a stranger wrote."""
-    if isinstance(error, Problem):
-        return error.reason
-    return str(getattr(error, "code", type(error).__name__))

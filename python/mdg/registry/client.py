@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from mdg.access.jwt import Malformed, strict_object
 from mdg.client import Tokens
 from mdg.client.answers import refusal
-from mdg.errors import InputOutput, Unavailable, Upstream
+from mdg.errors import InputOutput, Refused, Unavailable, Upstream
 from mdg.keys import ProofKey
 from mdg.model.identity import Ihi
 from mdg.outbound import Outbound, Response
@@ -53,9 +53,10 @@ class Registry:
         return found
 
     async def remove(self, record_id: str, key: str) -> Record | None:
-        """Takes a record back, for good; None when the registry has none of that id. Raises as `put` does."""
+        """Takes a record back, for good; None when the registry has none of that id, or has removed it by another change
+        (409: `removed` is final). Raises as `put` does."""
         answer = await self._send("POST", f"/v1/records/{record_id}/status", {"status": Status.REMOVED}, key)
-        if answer.status == 404:
+        if answer.status in (404, 409):
             return None
         if answer.status != 200:
             raise refusal("the registry", answer)
@@ -102,7 +103,7 @@ class Registry:
                 headers["Idempotency-Key"] = key
             send = self._outbound.put if method == "PUT" else self._outbound.post
             answer = await send(url, json.dumps(body).encode(), headers)
-        except InputOutput as error:
+        except (InputOutput, Refused) as error:
             raise Unavailable(reason="registry") from error
         except Upstream as error:
             raise Unavailable(reason=f"registry-{error.reason}") from error

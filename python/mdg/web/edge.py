@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Mapping
-from typing import Any
 from urllib.parse import unquote_plus
 from uuid import UUID, uuid4
 
@@ -20,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mdg.audit import Audit
-from mdg.errors import Invalid, MdgError, MethodNotAllowed, NotFound, Problem, TooLarge, Unavailable
+from mdg.errors import Invalid, MdgError, MethodNotAllowed, NotFound, Problem, TooLarge, Unavailable, where
 from mdg.fhir.search import names_person, person_in_url
 from mdg.model.event import Event, Kind, Outcome
 from mdg.web.answers import refusal
@@ -88,7 +87,7 @@ class Edge:
                 problem = person_in_url(self._fhir)  # whatever the address: the caller learns what works (K3)
             reason = problem.reason
             if problem.status >= 500:
-                log.error("failed", request_id=id_, reason=reason, error=type(error).__name__, where=_where(error))
+                log.error("failed", request_id=id_, reason=reason, error=type(error).__name__, where=where(error))
             if sent.status is None:
                 problem = await self._record(problem, scope, id_)
                 await refusal(problem, id_)(scope, receive, sent)
@@ -214,11 +213,3 @@ def _check(scope: Scope, hosts: frozenset[str]) -> None:
         raise Invalid("Host is not a name of this gateway", reason="host")
     if not _PATH.fullmatch(scope["raw_path"]):
         raise Invalid("the path is not in its one form", reason="path-form")
-
-
-def _where(error: BaseException) -> str:
-    """File and line of the innermost frame: enough to find it, and no value of anybody."""
-    frame: Any = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return f"{frame.tb_frame.f_code.co_filename.rpartition('mdg/')[2]}:{frame.tb_lineno}" if frame else ""
