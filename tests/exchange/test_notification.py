@@ -18,6 +18,7 @@ from tests.receiver import Receiver, event_of, parameters, receiving, until
 from mdg.access import decide
 from mdg.audit import Agent, Audit, recorded
 from mdg.errors import Forbidden, InsufficientScope, NotFound, Throttled, Unavailable, Unprocessable
+from mdg.exchange import delivery as delivery_module
 from mdg.exchange import notification as notification_module
 from mdg.exchange.courier import Courier
 from mdg.exchange.delivery import Delivery
@@ -337,6 +338,45 @@ async def test_each_sending_has_a_record_before_it_and_each_failure_another(boar
     assert (sent["outcome"], failed["outcome"], failed["outcomeDesc"]) == ("0", "8", "status-500")
     details = {one["type"]: one["valueString"] for one in sent["entity"][-1]["detail"]}  # type: ignore[index] # JSON
     assert (details["number"], details["focus"]) == ("1", "st-001")
+
+
+async def test_an_organisation_whose_receivers_are_silent_holds_up_no_other(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_module, "AT_ONCE", 2)
+    other = replace(SUBSCRIBER, organisation=CUSTODIAN, client_id="other", subject="other")
+    board.receiver.open = anyio.Event()
+    for _ in range(5):
+        await board.subscribe()
+    async with receiving() as quick, anyio.create_task_group() as tasks:
+        tasks.start_soon(board.delivery.run)
+        await until(lambda: board.receiver.kinds == ["handshake"] * 2)
+        slow, board.receiver = board.receiver, quick
+        board.ways[CUSTODIAN] = await board.stack.enter_async_context(Outbound([quick.origin], sandbox=True))
+        await board.subscribe(other)
+        await until(lambda: quick.kinds == ["handshake"])
+        assert slow.kinds == ["handshake"] * 2, "and no more of its own are asked at once"
+        board.receiver = slow
+        assert slow.open is not None
+        slow.open.set()
+        await until(lambda: slow.kinds == ["handshake"] * 5)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_fault_of_ours_ends_no_delivery(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    await board.subscribe()
+    find, faults = delivery_module.table.find, [ZeroDivisionError()]
+
+    async def faulty(*asked: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return await find(*asked)
+
+    monkeypatch.setattr(delivery_module.table, "find", faulty)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(board.delivery.run)
+        await until(lambda: board.receiver.kinds == ["handshake"])
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_subscriber_that_does_not_answer_holds_up_nobody_else(board: Board) -> None:

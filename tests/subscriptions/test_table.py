@@ -55,7 +55,7 @@ async def counts(store: Store, *ids: str) -> list[int]:
 
 async def due(store: Store, now: datetime = LATER) -> list[str]:
     async with store.read() as connection:
-        return await table.due(connection, OURS, now)
+        return [id_ for id_, _ in await table.due(connection, OURS, now, 100)]
 
 
 async def test_a_subscription_is_kept_as_it_was_made(store: Store) -> None:
@@ -116,6 +116,22 @@ async def test_what_is_due_is_a_handshake_or_the_next_event(store: Store) -> Non
     assert await due(store) == ["new"]
     await happen(store, 1)
     assert await due(store) == ["s", "new"]
+
+
+async def test_each_organisation_has_its_own_places_among_what_is_due(store: Store) -> None:
+    asked = replace(NEW, status=Status.REQUESTED)
+    other = replace(OWNER, organisation=OURS)
+    await keep(store, *(replace(asked, id=f"s{number}") for number in range(5)))
+    await keep(store, replace(asked, id="late", owner=other, created=BEGAN + timedelta(seconds=1)))
+    async with store.read() as connection:
+        found = await table.due(connection, OURS, LATER, 2)
+    assert found == [("s0", OWNER.organisation), ("s1", OWNER.organisation), ("late", OURS)]
+
+
+async def test_a_time_that_only_a_wrong_clock_can_have_set_is_due(store: Store) -> None:
+    await keep(store, replace(NEW, status=Status.REQUESTED, created=LATER))
+    assert await due(store, LATER - timedelta(hours=1)) == [], "an hour is a wait"
+    assert await due(store, LATER - timedelta(days=400)) == ["s"]
 
 
 async def keep_try(store: Store, before: Subscription, after: Subscription, due: datetime) -> None:

@@ -10,6 +10,7 @@ event twice, always under the same number.
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
@@ -21,7 +22,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.audit import Audit
-from mdg.errors import Forbidden, MdgError
+from mdg.errors import Forbidden, reason, where
 from mdg.exchange.courier import IDLE, Keep
 from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Judge
@@ -37,10 +38,9 @@ from mdg.store import Store
 from mdg.store.outbox import Owed
 from mdg.subscriptions import retry, table
 
-AT_ONCE = 64
-"""Subscribers that are told at the same time: silent ones hold one of these for ten seconds a try."""
-WAITING = 1024
-"""Those that are told or wait for it; more are seen at a later look."""
+AT_ONCE = 32
+"""Subscriptions of one organisation that are told at the same time, as many as its client has connections. A silent one
+holds its place for ten seconds a try; those of another organisation do not wait for it."""
 TIDY = 3600.0
 """Seconds between two looks for events that are old enough to be forgotten."""
 
@@ -79,7 +79,6 @@ class Delivery:
         self._fhir = f"{public_url}/fhir"
         self._canonical_base = canonical_base
         self._chance = secrets.SystemRandom().random
-        self._limit = anyio.CapacityLimiter(AT_ONCE)
         self._tidied = float("-inf")
 
     async def match(self, owed: Owed) -> Keep:
@@ -95,32 +94,32 @@ class Delivery:
 
     async def run(self) -> None:
         """Sends what is due until it is cancelled."""
-        busy: set[str] = set()
+        busy: defaultdict[HpiO, set[str]] = defaultdict(set)
 
-        async def one(id_: str) -> None:
+        async def one(id_: str, ours: set[str]) -> None:
             try:
-                async with self._limit:
-                    await self._serve(id_)
+                await self._serve(id_)
             finally:
-                busy.discard(id_)
+                ours.discard(id_)
 
         async with anyio.create_task_group() as tasks:
             while True:
                 try:
-                    for id_ in await self._due():
-                        if id_ not in busy and len(busy) < WAITING:
-                            busy.add(id_)
-                            tasks.start_soon(one, id_)
-                except MdgError as error:
-                    log.warning("not-looked", why=type(error).__name__)
+                    for id_, organisation in await self._due():
+                        ours = busy[organisation]
+                        if id_ not in ours and len(ours) < AT_ONCE:
+                            ours.add(id_)
+                            tasks.start_soon(one, id_, ours)
+                except Exception as error:  # a fault of ours must not end the gateway
+                    log.warning("not-looked", reason=reason(error), where=where(error))
                 await anyio.sleep(IDLE)
 
     async def round(self) -> None:
-        """Sends once whatever is due now."""
-        for id_ in await self._due():
+        """Sends once what is due now."""
+        for id_, _ in await self._due():
             await self._serve(id_)
 
-    async def _due(self) -> list[str]:
+    async def _due(self) -> list[tuple[str, HpiO]]:
         now = self._judge.clock()
         async with self._store.read() as connection:
             lapsed = await table.lapsed(connection, self._custodian, now)
@@ -130,15 +129,15 @@ class Delivery:
             self._tidied = anyio.current_time()
             await self._store.write(lambda connection: table.forget(connection, self._custodian, now - retry.KEPT))
         async with self._store.read() as connection:
-            return await table.due(connection, self._custodian, now)
+            return await table.due(connection, self._custodian, now, AT_ONCE)
 
     async def _serve(self, id_: str) -> None:
         """Sends to one subscriber until nothing is left or something failed."""
         try:
             while await self._next(id_):
                 pass
-        except MdgError as error:  # the store: what was sent may be sent again, under its number
-            log.warning("not-kept", why=type(error).__name__)
+        except Exception as error:  # mostly the store: what was sent may be sent again, under its number
+            log.warning("not-kept", subscription=id_, reason=reason(error), where=where(error))
 
     async def _next(self, id_: str) -> bool:
         """One try; whether another may follow at once."""
@@ -162,12 +161,12 @@ class Delivery:
         try:
             answer = await self._send(before, event, request_id)
         except Exception as error:  # whatever an endpoint provokes is a failure of this try and of nobody else's
-            log.warning("not-sent", request_id=request_id, why=type(error).__name__)
-            await self._record(before, event, request_id, reason=getattr(error, "reason", type(error).__name__))
+            log.warning("not-sent", request_id=request_id, reason=reason(error), where=where(error))
+            await self._record(before, event, request_id, failure=reason(error))
             return retry.failed(before), None
         if 200 <= answer.status < 300:
             return retry.arrived(before), None
-        await self._record(before, event, request_id, reason=f"status-{answer.status}")
+        await self._record(before, event, request_id, failure=f"status-{answer.status}")
         return retry.failed(before, gone=answer.status == retry.GONE), _asked(answer)
 
     async def _send(self, one: Subscription, event: Numbered | None, request_id: str) -> Response:
@@ -199,20 +198,20 @@ class Delivery:
         request_id: str,
         *,
         verdict: Verdict | None = None,
-        reason: str = "",
+        failure: str = "",
         focus: str = "",
     ) -> None:
-        """One record before each sending, and another when it has failed, with the `reason`."""
-        said = (("number", str(event.number)), ("focus", focus or "none")) if event and not reason else ()
+        """One record before each sending, and another when it has failed, with its cause."""
+        said = (("number", str(event.number)), ("focus", focus or "none")) if event and not failure else ()
         await self._audit.record(
             Event(
                 Kind.NOTIFICATION,
-                Outcome.FAILURE if reason else Outcome.SUCCESS,
+                Outcome.FAILURE if failure else Outcome.SUCCESS,
                 request_id,
                 requester=one.owner,
                 patient=one.patient,
                 study_uid=event.study if event else None,
-                reason=reason,
+                reason=failure,
                 verdict=verdict,
                 details=(("subscription", one.id), *said),
             )

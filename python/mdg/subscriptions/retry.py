@@ -15,6 +15,8 @@ HANDSHAKES = 3
 """Tries again of a handshake."""
 JITTER = 0.1
 """Part of a step by which tries are spread, so that those who failed together do not come back together."""
+LONGEST = 2 * STEPS[-1]
+"""No wait is as long, with its jitter."""
 KEPT = timedelta(days=30)
 """How long events that were sent, or are given up, can still be looked up."""
 GONE = 410

@@ -34,6 +34,7 @@ from mdg.model.request import Requester
 from mdg.model.subscription import Numbered, Payload, Status, Subscription, Topic, Wanted
 from mdg.store.outbox import Owed
 from mdg.store.schema import Document, Number, custodian, metadata, microseconds, moment
+from mdg.subscriptions import retry
 
 subscriptions = Table(
     "subscriptions",
@@ -185,19 +186,25 @@ async def number(connection: AsyncConnection, owed: Owed, patient: Ihi | None) -
         await connection.execute(update(subscriptions).where(_one(of, one.id)).values(events=one.events + 1))
 
 
-async def due(connection: AsyncConnection, of: HpiO, now: datetime) -> list[str]:
-    """Ids of the subscriptions to which something may be sent now: a handshake, or their next event."""
-    statement = (
-        select(subscriptions.c.id)
+async def due(connection: AsyncConnection, of: HpiO, now: datetime, most: int) -> list[tuple[str, HpiO]]:
+    """Id and organisation of the subscriptions to which something may be sent now, a handshake or their next event: of
+    each organisation the `most` that have waited longest. A time beyond every wait comes of a clock that was wrong."""
+    may_be = or_(subscriptions.c.due <= microseconds(now), subscriptions.c.due > microseconds(now + retry.LONGEST))
+    order = (subscriptions.c.due, subscriptions.c.id)
+    place = func.row_number().over(partition_by=subscriptions.c.organisation, order_by=order)
+    waiting = (
+        select(subscriptions.c.id, subscriptions.c.organisation, subscriptions.c.due, place.label("place"))
         .where(
             subscriptions.c.custodian == of,
             subscriptions.c.status.in_(WAITING),
-            subscriptions.c.due <= microseconds(now),
+            may_be,
             or_(subscriptions.c.status == Status.REQUESTED, subscriptions.c.delivered < subscriptions.c.events),
         )
-        .order_by(subscriptions.c.due, subscriptions.c.id)
+        .subquery()
     )
-    return list((await connection.execute(statement)).scalars())
+    statement = select(waiting.c.id, waiting.c.organisation).where(waiting.c.place <= most)
+    rows = await connection.execute(statement.order_by(waiting.c.due, waiting.c.id))
+    return [(row.id, HpiO(row.organisation)) for row in rows]
 
 
 async def event(connection: AsyncConnection, of: HpiO, id_: str, number: int) -> Numbered:
