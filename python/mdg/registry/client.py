@@ -53,8 +53,8 @@ class Registry:
         return found
 
     async def remove(self, record_id: str, key: str) -> Record | None:
-        """Takes a record back, for good; None when the registry has none of that id, or has removed it before by another
-        change (409: `removed` is final). Raises as `put` does."""
+        """Takes a record back, for good; None when the registry has none of that id, or has removed it before: 409, for
+        `removed` is final. Raises as `put` does."""
         answer = await self._send("POST", f"/v1/records/{record_id}/status", {"status": Status.REMOVED}, key)
         if answer.status in (404, 409):
             return None
