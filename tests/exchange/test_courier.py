@@ -163,10 +163,9 @@ async def test_what_was_refused_is_not_read_again_at_every_look(store: Store, mo
     courier_ = Courier(store, OURS, REGISTRY, Receiver("1", "2"))
     await courier_.round()
     read: list[int] = []
-    before = courier.pending
 
     async def counted(*asked: Any) -> list[Owed]:
-        found = await before(*asked)
+        found = await pending(*asked)
         read.append(len(found))
         return found
 

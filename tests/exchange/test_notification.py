@@ -34,6 +34,7 @@ from mdg.outbound import Outbound
 from mdg.sandbox.identifiers import made_up
 from mdg.store import Store
 from mdg.store.outbox import SUBSCRIBERS, append
+from mdg.subscriptions import table
 
 pytestmark = pytest.mark.anyio
 
@@ -304,6 +305,16 @@ async def test_what_may_no_longer_be_told_goes_out_under_its_number_without_a_fo
     assert "st-00" not in str(board.receiver.got)
 
 
+async def test_a_study_of_a_sensitive_kind_is_no_event_for_who_did_not_know_it(board: Board) -> None:
+    await board.subscribe()
+    await board.delivery.round()
+    await board.happen(1)
+    board.shelf.studies = [study(number, labels=("R",)) for number in (1, 2)]
+    await board.happen(1, 2)
+    await board.delivery.round()
+    assert board.receiver.taken == {"1": None, "2": None}, "the first study only"
+
+
 async def test_nothing_is_sent_while_nobody_knows_whether_it_may_be(board: Board) -> None:
     await board.subscribe()
     await board.delivery.round()
@@ -365,14 +376,14 @@ async def test_an_organisation_whose_receivers_are_silent_holds_up_no_other(
 
 async def test_a_fault_of_ours_ends_no_delivery(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     await board.subscribe()
-    find, faults = delivery_module.table.find, [ZeroDivisionError()]
+    find, faults = table.find, [ZeroDivisionError()]
 
     async def faulty(*asked: Any) -> Any:
         if faults:
             raise faults.pop()
         return await find(*asked)
 
-    monkeypatch.setattr(delivery_module.table, "find", faulty)
+    monkeypatch.setattr(table, "find", faulty)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(board.delivery.run)
         await until(lambda: board.receiver.kinds == ["handshake"])

@@ -15,7 +15,7 @@ from mdg.model.imaging import StudyKey
 from mdg.model.subscription import Status, Subscription, Topic
 from mdg.sandbox.identifiers import made_up
 from mdg.store import Store
-from mdg.store.outbox import Owed
+from mdg.store.outbox import SUBSCRIBERS, Owed, append
 from mdg.subscriptions import retry, table
 
 pytestmark = pytest.mark.anyio
@@ -91,23 +91,37 @@ async def test_numbers_have_no_gap_and_an_event_has_one(store: Store) -> None:
 
 
 async def test_what_is_off_or_was_not_there_yet_gets_no_number_and_an_error_does(store: Store) -> None:
-    await keep(
-        store,
-        replace(NEW, id="off", status=Status.OFF),
-        replace(NEW, id="late", created=LATER + timedelta(seconds=1)),
-        replace(NEW, id="error", status=Status.ERROR),
-    )
+    await keep(store, replace(NEW, id="off", status=Status.OFF), replace(NEW, id="error", status=Status.ERROR))
+    key = StudyKey(OURS, "1.2", 1)
+    await store.write(lambda connection: append(connection, "study-settled", [key], [SUBSCRIBERS]))
+    await keep(store, replace(NEW, id="late"))
     await happen(store, 1)
     assert await counts(store, "off", "late", "error") == [0, 0, 1]
     assert await due(store) == []
 
 
 async def test_a_study_that_is_no_longer_shown_is_told_to_those_who_knew_it(store: Store) -> None:
-    await keep(store, NEW, replace(NEW, id="new", created=LATER + timedelta(milliseconds=1)))
+    await keep(store, NEW)
     await happen(store, 1)
+    await keep(store, replace(NEW, id="new"))
     await happen(store, 2, patient=None, time=LATER + timedelta(seconds=1))
     await happen(store, 3, "1.9", patient=None)
     assert await counts(store, "s", "new") == [2, 0]
+
+
+async def test_a_clock_that_was_set_back_loses_no_event(store: Store) -> None:
+    await keep(store, NEW)
+    await happen(store, 1, time=BEGAN - timedelta(hours=1))
+    assert await counts(store, "s") == [1]
+
+
+async def test_a_study_that_is_another_patients_now_is_told_to_both(store: Store) -> None:
+    other = made_up(Ihi, "other")
+    of_other = replace(NEW, id="other", patient=other, owner=replace(OWNER, patient=other))
+    await keep(store, NEW, replace(of_other, wanted=replace(NEW.wanted, patient=other)))
+    await happen(store, 1)
+    await happen(store, 2, patient=other)
+    assert await counts(store, "s", "other") == [2, 1]
 
 
 async def test_what_is_due_is_a_handshake_or_the_next_event(store: Store) -> None:

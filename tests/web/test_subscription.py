@@ -62,6 +62,28 @@ async def test_a_subscriber_is_told_of_a_new_study_and_can_read_it(start: Start,
         assert EXAMPLE_IHI not in str(receiver.got)
 
 
+async def test_a_study_that_gets_its_patient_later_is_told_then(start: Start, tmp_path: Path, phantom: Path) -> None:
+    images, confirmed = tmp_path / "images", tmp_path / "confirmed.csv"
+    shutil.copytree(phantom, images)
+    await anyio.to_thread.run_sync(lambda: write_phantom(images / "new", seed=9, slices=1, patient_id="NOBODY-YET"))
+    confirmed.write_text(
+        f"PatientID,issuer,IHI,source,date\n{PATIENT_ID},{ISSUER},{EXAMPLE_IHI},test,2026-01-01\n"
+        f"NOBODY-YET,{ISSUER},{EXAMPLE_IHI},test,2026-01-01\n"
+    )
+    async with (
+        receiving() as receiver,
+        start(folders=(images,), capabilities=ON, subscribers={EXAMPLE_CONSUMER: (receiver.origin,)}) as gateway,
+    ):
+        await subscribe(gateway.consumer, receiver.url)
+        await until(lambda: receiver.kinds == ["handshake"])
+        await gateway.rooms.identities.load_csv(confirmed)
+        await until(lambda: len(receiver.taken) == 1)
+        (focus,) = receiver.taken.values()
+        assert focus is not None
+        study = (await gateway.consumer.ask("GET", focus.removeprefix(gateway.url))).json()
+        assert study["subject"]["identifier"]["value"] == EXAMPLE_IHI
+
+
 async def test_anothers_subscription_is_answered_like_one_that_is_not_there(start: Start) -> None:
     async with receiving() as receiver:
         agreed = {EXAMPLE_CONSUMER: (receiver.origin,), made_up(HpiO, "other"): (receiver.origin,)}

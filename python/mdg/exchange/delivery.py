@@ -85,7 +85,7 @@ class Delivery:
         """A `courier.Deliver`: what numbers the event for whoever wants to know. `Unavailable` when it cannot be told
         whose the study is."""
         held = await self._holdings.study(owed.study.uid)
-        patient = None if held is None or held.quarantined else held.ihi
+        patient = None if held is None or held.quarantined or not held.normal else held.ihi
 
         async def keep(connection: AsyncConnection) -> None:
             await table.number(connection, owed, patient)

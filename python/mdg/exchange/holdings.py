@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import anyio
 
+from mdg.access.rules.consent_valid import NORMAL
 from mdg.errors import MdgError, Unavailable
 from mdg.identity import Identities
 from mdg.model.identity import Ihi
@@ -33,6 +34,12 @@ class Held:
     study: Study
     ihi: Ihi | None
     quarantined: bool
+
+    @property
+    def normal(self) -> bool:
+        """Whether it may be pointed to at all: that a study of a more sensitive kind is there says something already
+        (fhir-au 5.3)."""
+        return bool(self.study.labels) and NORMAL.issuperset(self.study.labels)
 
 
 class Holdings:

@@ -14,18 +14,17 @@ from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mdg.access.rules.consent_valid import NORMAL
 from mdg.audit import Audit
 from mdg.errors import Problem, Unavailable, Upstream
 from mdg.exchange.courier import Keep
 from mdg.exchange.holdings import Holdings
 from mdg.identity import Identities
-from mdg.identity.enrichment import owe_registration
+from mdg.identity.enrichment import owe_a_look
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
 from mdg.registry import Record, Registration, Registrations, Registry, Status
 from mdg.store import Store
-from mdg.store.outbox import Owed
+from mdg.store.outbox import REGISTRY, Owed
 
 
 class Registrar:
@@ -57,7 +56,7 @@ class Registrar:
 
         async def anew(connection: AsyncConnection) -> None:
             await self._registrations.forget(connection)
-            await owe_registration(connection, self._custodian)
+            await owe_a_look(connection, self._custodian, [REGISTRY])
 
         await self._store.write(anew)
 
@@ -84,7 +83,7 @@ class Registrar:
         """Whether somebody who may treat the person finds anything here. A study in quarantine or of a disputed person
         is not found, and one labelled more sensitive than normal must not be pointed to either."""
         held, unanswered = await self._holdings.of(ihi)
-        if any(NORMAL.issuperset(one.study.labels) for one in held):
+        if any(one.normal for one in held):
             return True
         if unanswered:  # what it holds is not known, so nobody is taken back
             raise Unavailable(reason="source-" + unanswered[0][1])

@@ -6,7 +6,7 @@ of `identity.csv` belong to no study and are replaced as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -58,8 +58,8 @@ class Claim:
 
 
 async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iterable[Claim]) -> None:
-    """All rows of `identity.csv` become `claims`, in the caller's transaction; the registry is owed every study of a
-    patient for whom another IHI stands there now."""
+    """All rows of `identity.csv` become `claims`, in the caller's transaction; registry and subscribers are owed every
+    study of a patient for whom another IHI stands there now."""
     kept = tuple(claims)
     named = select(identities.c.issuer, identities.c.patient, identities.c.ihi).where(
         identities.c.custodian == custodian, identities.c.origin == CSV
@@ -69,15 +69,17 @@ async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iter
     await _replace(connection, custodian, CSV, "", kept)
     for start in range(0, len(changed), AT_ONCE):
         some = tuple_(studies.c.issuer, studies.c.patient).in_(changed[start : start + AT_ONCE])
-        await owe_registration(connection, custodian, some)
+        await owe_a_look(connection, custodian, outbox.EVERYBODY, some)
 
 
-async def owe_registration(connection: AsyncConnection, custodian: HpiO, *which: ColumnElement[bool]) -> None:
-    """Owes the registry a look at the people of some of the studies, or of all, in the caller's transaction."""
+async def owe_a_look(
+    connection: AsyncConnection, custodian: HpiO, destinations: Sequence[str], *which: ColumnElement[bool]
+) -> None:
+    """Owes `destinations` a look at whose some of the studies are, or all, in the caller's transaction."""
     wanted = select(studies.c.uid, studies.c.version).where(studies.c.custodian == custodian, *which)
     rows = await connection.execute(wanted.order_by(studies.c.uid))
     keys = [StudyKey(custodian, row.uid, row.version) for row in rows]
-    await outbox.append(connection, IDENTIFIED, keys, [outbox.REGISTRY])
+    await outbox.append(connection, IDENTIFIED, keys, destinations)
 
 
 async def replace_study(

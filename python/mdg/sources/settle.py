@@ -95,12 +95,12 @@ async def settle(
         others = await claimed(connection, part.custodian, part.source, study) != {claim.ihi for claim in claims}
         if others or was != {name: values.get(name, value) for name, value in was.items()}:
             key = StudyKey(part.custodian, study, before.version)
-            await outbox.append(connection, IDENTIFIED, [key], [outbox.REGISTRY])
+            await outbox.append(connection, IDENTIFIED, [key], outbox.EVERYBODY)
     await replace_study(connection, part.custodian, part.source, study, claims)
     if not changed:
         return None
     key = StudyKey(part.custodian, study, values["version"])
-    await outbox.append(connection, SETTLED, [key], [outbox.REGISTRY, outbox.SUBSCRIBERS])
+    await outbox.append(connection, SETTLED, [key], outbox.EVERYBODY)
     return key
 
 

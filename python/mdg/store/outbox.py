@@ -21,6 +21,7 @@ REGISTRY = "registry"
 """A destination of every study that settles: the record locator of its patient."""
 SUBSCRIBERS = "subscribers"
 """The other one: whoever has asked to be told of it."""
+EVERYBODY = (REGISTRY, SUBSCRIBERS)
 
 events = Table(
     "events",

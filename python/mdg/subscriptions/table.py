@@ -32,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mdg.model.identity import HpiI, HpiO, Ihi
 from mdg.model.request import Requester
 from mdg.model.subscription import Numbered, Payload, Status, Subscription, Topic, Wanted
-from mdg.store.outbox import Owed
+from mdg.store.outbox import Owed, events
 from mdg.store.schema import Document, Number, custodian, metadata, microseconds, moment
 from mdg.subscriptions import retry
 
@@ -60,6 +60,7 @@ subscriptions = Table(
     Column("lapses", Number),
     Column("status", Text, nullable=False),
     Column("created", Number, nullable=False),
+    Column("since", Number, nullable=False),
     Column("events", Number, nullable=False),
     Column("delivered", Number, nullable=False),
     Column("tries", Number, nullable=False),
@@ -68,7 +69,8 @@ subscriptions = Table(
     Index(None, "custodian", "status", "due"),
 )
 """The columns up to `expires` are what the token said when the subscription was made: each sending is decided by them.
-`bearer` is the value of the header Authorization. `due` is when the next try may be."""
+`bearer` is the value of the header Authorization. `since` is the last event that there was when it was made, so that no
+clock decides what is told in it. `due` is when the next try may be."""
 
 notifications = Table(
     "notifications",
@@ -116,6 +118,7 @@ async def add(connection: AsyncConnection, of: HpiO, new: Subscription) -> None:
         "lapses": microseconds(wanted.end) if wanted.end else None,
         "status": new.status,
         "created": microseconds(new.created),
+        "since": select(func.coalesce(func.max(events.c.seq), 0)).scalar_subquery(),
         "events": new.events,
         "delivered": new.delivered,
         "tries": new.tries,
@@ -149,7 +152,8 @@ async def remove(connection: AsyncConnection, of: HpiO, id_: str) -> None:
 
 async def number(connection: AsyncConnection, owed: Owed, patient: Ihi | None) -> None:
     """Gives the event its next number in each subscription that matches: those of `patient`, whose study it is, for all
-    studies or for this one. A study that is no longer shown (`patient` None) is told to those who were told of it.
+    studies or for this one, and those that were told of it before, whosever it is now. A study that nobody may be shown
+    has no `patient`.
 
     What happened before a subscription was made is not told in it, and nothing in one that is off. An event has one
     number in a subscription, however often this is called.
@@ -158,15 +162,15 @@ async def number(connection: AsyncConnection, owed: Owed, patient: Ihi | None) -
     in_it = and_(
         notifications.c.custodian == subscriptions.c.custodian, notifications.c.subscription == subscriptions.c.id
     )
-    if patient is None:
-        whose: ColumnElement[bool] = exists().where(in_it, notifications.c.study == owed.study.uid)
-    else:
+    told = and_(notifications.c.custodian == of, notifications.c.study == owed.study.uid)
+    whose: ColumnElement[bool] = subscriptions.c.id.in_(select(notifications.c.subscription).where(told))
+    if patient is not None:
         about = or_(subscriptions.c.topic == Topic.PATIENT_IMAGING, subscriptions.c.study == owed.study.uid)
-        whose = and_(subscriptions.c.patient == patient, about)
+        whose = or_(whose, and_(subscriptions.c.patient == patient, about))
     statement = select(subscriptions.c.id, subscriptions.c.events).where(
         subscriptions.c.custodian == of,
         subscriptions.c.status != Status.OFF,
-        subscriptions.c.created <= microseconds(owed.time),
+        subscriptions.c.since < owed.event,
         whose,
         ~exists().where(in_it, notifications.c.event == owed.event),
     )

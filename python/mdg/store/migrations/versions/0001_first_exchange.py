@@ -258,6 +258,7 @@ def _subscriptions() -> None:
         sa.Column("lapses", Number),
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("created", Number, nullable=False),
+        sa.Column("since", Number, nullable=False),
         sa.Column("events", Number, nullable=False),
         sa.Column("delivered", Number, nullable=False),
         sa.Column("tries", Number, nullable=False),
