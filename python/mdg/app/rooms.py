@@ -1,0 +1,225 @@
+"""The rooms of one gateway: opened in the order of the floors, closed in the reverse.
+
+Two listeners share one set of rooms, because exactly one connection may write to the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import anyio
+from anyio import to_thread
+
+from mdg import __version__
+from mdg.access import Gate, Issuer, Jwks, Replay, Tickets, decide
+from mdg.app.services import directory_url, issuers, origins, registry_url, token_url
+from mdg.audit import Audit
+from mdg.audit.event import Agent
+from mdg.client import Gateway, Tokens
+from mdg.config import Settings
+from mdg.errors import MdgError
+from mdg.exchange.courier import Courier
+from mdg.exchange.cursor import Cursors
+from mdg.exchange.delivery import Delivery
+from mdg.exchange.discovery import Discovery
+from mdg.exchange.envelopes import Envelopes
+from mdg.exchange.holdings import Holdings
+from mdg.exchange.judge import Clock, Decide, Judge, utc_now
+from mdg.exchange.notification import Notification
+from mdg.exchange.reception import Reception
+from mdg.exchange.registration import Registrar
+from mdg.exchange.retrieval import Retrieval
+from mdg.exchange.workshop import Workshop
+from mdg.identity import Identities
+from mdg.keys import Directory, HttpDirectory, Keyring
+from mdg.model.event import Event, Kind, Outcome
+from mdg.outbound import Outbound
+from mdg.registry import Registrations, Registry
+from mdg.sources import FolderSource, ReceivedSource
+from mdg.store import Store, outbox
+from mdg.web.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The open rooms of one gateway."""
+
+    settings: Settings
+    store: Store
+    keyring: Keyring
+    outbound: Outbound
+    directory: Directory
+    directory_url: str
+    identities: Identities
+    folder: FolderSource
+    received: ReceivedSource
+    audit: Audit
+    gate: Gate
+    cursors: Cursors
+    discovery: Discovery
+    retrieval: Retrieval
+    envelopes: Envelopes
+    workshop: Workshop
+    reception: Reception
+    notification: Notification
+    metrics: Metrics
+    stopping: anyio.Event
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, *, decide: Decide = decide, clock: Clock = utc_now) -> AsyncIterator[Rooms]:
+    """Opens all rooms, and closes them in the reverse order. `decide` and `clock` are given by tests only."""
+    async with AsyncExitStack() as stack:
+        rooms = await _open(stack, settings, Judge(decide=decide, clock=clock))
+        await rooms.audit.record(Event(Kind.START, Outcome.SUCCESS, "start", details=(("version", __version__),)))
+        try:
+            yield rooms
+        finally:
+            with anyio.move_on_after(5, shield=True):
+                await _record_stop(rooms)
+
+
+async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Rooms:
+    custodian = settings.custodian
+    keyring = await to_thread.run_sync(
+        partial(Keyring.open, settings.data, id=custodian.uri, name=settings.name, contact=settings.contact)
+    )
+    store = await stack.enter_async_context(Store.open(settings.store_url))
+    outbound = await stack.enter_async_context(Outbound(origins(settings), settings.sandbox))
+    directory = HttpDirectory(directory_url(settings), outbound)
+    audit = Audit(store, custodian, Agent("mdg", __version__, settings.public_url))
+    identities = Identities(store, custodian)
+    issuer, zone = settings.default_issuer, settings.time_zone
+    folder = FolderSource(store, custodian, settings.folders, default_issuer=issuer, time_zone=zone)
+    received = ReceivedSource(store, custodian, settings.data / "received", time_zone=zone)
+    await received.sweep()
+    holdings = Holdings([folder, received], identities)
+    replay = Replay(store, custodian)
+    cursors = Cursors(judge.clock)
+    envelopes = Envelopes(store, settings.data / "spool", custodian, keyring, timedelta(hours=settings.envelope_hours))
+    workshop = await stack.enter_async_context(Workshop(envelopes, judge.clock).working())
+    retrieval = Retrieval(
+        holdings,
+        judge,
+        audit,
+        envelopes,
+        workshop=workshop,
+        tickets=Tickets(keyring.ticket),
+        replay=replay,
+        directory=directory,
+        custodian=custodian,
+        default_issuer=issuer,
+        minimum_level=settings.minimum_level,
+    )
+    tokens = Tokens(token_url(settings), outbound, keyring, custodian)
+
+    def gateway_at(url: str) -> Gateway:
+        outbound.check(url)  # before the token authority is told of whom we ask
+        return Gateway(url, outbound, keyring, tokens)
+
+    gate = Gate(
+        [Issuer(one.iss, Jwks(one.jwks_url, outbound), one.algorithms, one.clients) for one in issuers(settings)],
+        directory,
+        replay,
+        settings.public_url,
+        clock=judge.clock,
+    )
+    ways = {
+        organisation: await stack.enter_async_context(Outbound(origins, settings.sandbox))
+        for organisation, origins in settings.subscribers.items()
+    }
+    notification = Notification(
+        store,
+        judge,
+        audit,
+        ways=ways,
+        custodian=custodian,
+        public_url=settings.public_url,
+        canonical_base=settings.canonical_base,
+    )
+    delivery = Delivery(
+        store,
+        holdings,
+        judge,
+        audit,
+        standing=gate,
+        ways=ways,
+        custodian=custodian,
+        public_url=settings.public_url,
+        canonical_base=settings.canonical_base,
+    )
+    if settings.capabilities.subscription:
+        courier = Courier(store, custodian, outbox.SUBSCRIBERS, delivery.match)
+        await stack.enter_async_context(_running(courier.run, delivery.run))
+    reception = Reception(gateway_at, directory, received, audit, settings.data / "incoming")
+    await reception.sweep()
+    if settings.capabilities.registration:
+        registry = Registry(registry_url(settings), outbound, tokens, keyring.dpop)
+        registrar = Registrar(
+            store,
+            registrations=Registrations(store, custodian),
+            registry=registry,
+            holdings=holdings,
+            identities=identities,
+            audit=audit,
+            custodian=custodian,
+            service_id=settings.service,
+        )
+        if settings.own_sandbox:  # its memory began with this process
+            await registrar.begin_anew()
+        await stack.enter_async_context(_running(Courier(store, custodian, outbox.REGISTRY, registrar.deliver).run))
+    return Rooms(
+        settings=settings,
+        store=store,
+        keyring=keyring,
+        outbound=outbound,
+        directory=directory,
+        directory_url=directory_url(settings),
+        identities=identities,
+        folder=folder,
+        received=received,
+        audit=audit,
+        gate=gate,
+        cursors=cursors,
+        discovery=Discovery(
+            holdings,
+            judge,
+            audit,
+            cursors,
+            custodian=custodian,
+            default_issuer=issuer,
+            public_url=settings.public_url,
+            canonical_base=settings.canonical_base,
+            retrievable=settings.capabilities.retrieval,
+        ),
+        retrieval=retrieval,
+        envelopes=envelopes,
+        workshop=workshop,
+        reception=reception,
+        notification=notification,
+        metrics=Metrics(),
+        stopping=anyio.Event(),
+    )
+
+
+@asynccontextmanager
+async def _running(*works: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Runs `works` until it is left."""
+    async with anyio.create_task_group() as tasks:
+        for work in works:
+            tasks.start_soon(work)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+async def _record_stop(rooms: Rooms) -> None:
+    try:
+        await rooms.audit.record(Event(Kind.STOP, Outcome.SUCCESS, "stop"))
+    except MdgError:
+        return  # a store that is gone cannot say so in itself; the next start finds it unclean

@@ -1,0 +1,184 @@
+"""The whole URL map of both listeners. A route that is not under "public" below has the lock of `web.authentication`; a
+test walks the table and tries each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from mdg import __version__
+from mdg.app.rooms import Rooms
+from mdg.app.services import issuers, registry_url, token_url
+from mdg.app.state import STARTED, details, jobs, ready
+from mdg.config import is_loopback
+from mdg.fhir import Json
+from mdg.fhir.capability_statement import capability_statement
+from mdg.sandbox import create_app as create_sandbox
+from mdg.web.admin import AdminDoor, AdminLock
+from mdg.web.authentication import Authentication
+from mdg.web.edge import Edge
+from mdg.web.fhir import FhirDoor
+from mdg.web.health import HealthDoor
+from mdg.web.ief_statement import IefStatementDoor, ief_statement
+from mdg.web.jmix import JmixDoor
+from mdg.web.openapi import openapi
+from mdg.web.streams import Streams
+from mdg.web.subscription import SubscriptionDoor
+from mdg.web.wellknown import WellKnownDoor
+
+
+def create_public(rooms: Rooms) -> Starlette:
+    """The public listener: FHIR and JMIX, and in a sandbox the stand-ins for the national services."""
+    settings = rooms.settings
+    return _application(rooms, _public(rooms), _hosts(settings.public_url, settings.bind))
+
+
+def _public(rooms: Rooms) -> list[BaseRoute]:
+    settings, on = rooms.settings, rooms.settings.capabilities
+    fhir = FhirDoor(
+        rooms.discovery,
+        rooms.cursors,
+        settings.time_zone,
+        f"{settings.public_url}/fhir",
+        lambda: _statement(rooms, routes),
+    )
+    streams = Streams(settings.streams, settings.streams_each)
+    jmix = JmixDoor(rooms.retrieval, settings.public_url, rooms.metrics, streams)
+    health = HealthDoor(partial(ready, rooms))
+    known = WellKnownDoor(
+        settings.public_url,
+        [issuer.iss for issuer in issuers(rooms.settings)],
+        token_url(settings),
+        {name for name, offered in on if offered},
+    )
+    statement = IefStatementDoor(
+        ief_statement(
+            on.model_dump(),
+            settings.roadmap.model_dump(mode="json"),
+            public_url=settings.public_url,
+            hpio=settings.custodian,
+            name=settings.name,
+            contact=settings.contact,
+            service_id=settings.service,
+            registries=[registry_url(settings)] if on.registration else [],
+        )
+    )
+    locked = partial(Route, middleware=[Middleware(Authentication, gate=rooms.gate)])
+    routes: list[BaseRoute] = [
+        # public
+        Route("/livez", health.livez),
+        Route("/readyz", health.readyz),
+        Route("/fhir/metadata", fhir.metadata),
+        Route("/.well-known/oauth-protected-resource", known.protected_resource),
+        Route("/.well-known/smart-configuration", known.smart_configuration),
+        Route("/fhir/.well-known/smart-configuration", known.smart_configuration),
+        Route("/ief-capability-statement", statement.negotiated),
+        Route("/ief-capability-statement.json", statement.as_json),
+        Route("/ief-capability-statement.html", statement.as_html),
+        Route("/.well-known/ief-capability-statement", statement.negotiated),
+    ]
+    if on.discovery:
+        routes += [
+            locked("/fhir/ImagingStudy", fhir.search_by_url),
+            locked("/fhir/ImagingStudy/_search", fhir.search, methods=["POST"]),
+            locked("/fhir/ImagingStudy/{id}", fhir.imaging_study),
+            locked("/fhir/Patient/{id}", fhir.patient),
+        ]
+    if on.discovery and on.retrieval:
+        routes += [locked("/fhir/Endpoint/{id}", fhir.endpoint)]
+    if on.retrieval:
+        routes += [
+            locked("/api/jmix", jmix.by_study),
+            locked("/api/jmix/requests", jmix.request, methods=["POST"]),
+            locked("/api/jmix/r/{recipe}", jmix.download),
+            locked("/api/jmix/r/{recipe}/renew", jmix.renew, methods=["POST"]),
+            locked("/api/jmix/{id}", jmix.by_id),
+            locked("/api/jmix/{id}/manifest", jmix.manifest),
+        ]
+    if on.subscription:
+        subscription = SubscriptionDoor(rooms.notification, f"{settings.public_url}/fhir")
+        routes += [
+            locked("/fhir/Subscription", subscription.create, methods=["POST"]),
+            locked("/fhir/Subscription/{id}", subscription.read),
+            locked("/fhir/Subscription/{id}", subscription.delete, methods=["DELETE"]),
+            locked("/fhir/Subscription/{id}/$status", subscription.status, methods=["GET", "POST"]),
+        ]
+    if settings.own_sandbox:
+        routes += [Mount("/sandbox", create_sandbox(f"{settings.public_url}/sandbox"))]
+    return routes
+
+
+def create_admin(rooms: Rooms) -> Starlette:
+    """The admin listener: numbers, records, and retrievals that this gateway makes as a consumer."""
+    settings = rooms.settings
+    admin = AdminDoor(
+        rooms.metrics,
+        rooms.audit,
+        rooms.identities,
+        rooms.reception,
+        details=partial(details, rooms),
+        jobs=partial(jobs, rooms),
+        configuration=settings.model_dump(mode="json"),
+        description=lambda: openapi({settings.public_url: _public(rooms), url: routes}, version=__version__),
+    )
+    url = f"http://{settings.admin_bind}"
+    token = settings.admin_token.get_secret_value() if settings.admin_token else None
+    locked = partial(Route, middleware=[Middleware(AdminLock, token=token)])
+    routes: list[BaseRoute] = [
+        locked("/health", admin.health),
+        locked("/version", admin.version),
+        locked("/configuration", admin.configuration),
+        locked("/jobs", admin.jobs),
+        locked("/openapi.json", admin.openapi),
+        locked("/metrics", admin.metrics),
+        locked("/audit", admin.audit_count),
+        locked("/audit/{request_id}", admin.audit),
+        locked("/problems", admin.problems),
+        locked("/retrievals", admin.retrieve, methods=["POST"]),
+    ]
+    return _application(rooms, routes, _hosts(url, settings.admin_bind))
+
+
+def _application(rooms: Rooms, routes: Sequence[BaseRoute], hosts: frozenset[str]) -> Starlette:
+    """Routes behind the edge. Errors pass through to the edge, which gives all of them one shape."""
+    doors: dict[object, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
+    fhir = f"{rooms.settings.public_url}/fhir"
+    edge = Middleware(Edge, audit=rooms.audit, hosts=hosts, doors=doors, metrics=rooms.metrics, fhir=fhir)
+    app = Starlette(routes=routes, middleware=[edge], exception_handlers={HTTPException: _pass_on})
+    # Else a stranger's path with a slash more is answered by its echo in `Location`, query included and unrecorded.
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _pass_on(request: Request, error: Exception) -> Response:
+    raise error
+
+
+def _statement(rooms: Rooms, routes: Sequence[BaseRoute]) -> Json:
+    """The CapabilityStatement, told from the routes of the listener that it is on."""
+    settings = rooms.settings
+    return capability_statement(
+        [(route.path, frozenset(route.methods or ())) for route in routes if isinstance(route, Route)],
+        fhir=f"{settings.public_url}/fhir",
+        canonical_base=settings.canonical_base,
+        version=__version__,
+        published=STARTED,
+        issuers=[issuer.iss for issuer in issuers(settings)],
+    )
+
+
+def _hosts(url: str, bind: str) -> frozenset[str]:
+    """The values of `Host` that mean this listener; on the loopback also its other names."""
+    parts = urlsplit(url)
+    names = {parts.netloc}
+    if is_loopback(parts.hostname):
+        names |= {f"{name}:{bind.rpartition(':')[2]}" for name in ("127.0.0.1", "localhost", "[::1]")}
+    return frozenset(names)

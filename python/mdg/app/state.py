@@ -1,0 +1,43 @@
+"""What a gateway says of itself: whether it can answer, and to its operator what it is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from mdg import __version__
+from mdg.app.rooms import Rooms
+from mdg.errors import MdgError
+from mdg.store import outbox
+
+STARTED = datetime.now(UTC)
+
+
+async def ready(rooms: Rooms) -> bool:
+    """Whether the gateway can answer safely: it is not stopping, and its store answers."""
+    if rooms.stopping.is_set():
+        return False
+    try:
+        await rooms.audit.newest()  # strangers may ask, so it costs the same however many records there are
+    except MdgError:
+        return False
+    return True
+
+
+async def details(rooms: Rooms) -> Mapping[str, object]:
+    """Health for operators."""
+    return {
+        "ready": await ready(rooms),
+        "version": __version__,
+        "started": STARTED.isoformat(timespec="seconds"),
+        "audit_records": await rooms.audit.count(),
+        "problems": len(await rooms.identities.problems()),
+        "sandbox": rooms.settings.sandbox,
+    }
+
+
+async def jobs(rooms: Rooms) -> Mapping[str, object]:
+    """What goes on behind the answers, for operators."""
+    async with rooms.store.read() as connection:
+        owed = await outbox.counts(connection, rooms.settings.custodian)
+    return {"scanning": rooms.folder.scanning, "envelopes": rooms.workshop.making, "owed": owed}
