@@ -305,6 +305,26 @@ async def test_what_may_no_longer_be_told_goes_out_under_its_number_without_a_fo
     assert "st-00" not in str(board.receiver.got)
 
 
+async def test_two_processes_on_one_database_send_each_number_once(board: Board) -> None:
+    await board.subscribe()
+    await board.delivery.round()
+    await board.happen(1, 2)
+    board.receiver.open = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(board.delivery.round)
+        await until(lambda: len(board.receiver.got) == 2)
+        await board.delivery.round()
+        board.receiver.open.set()
+    assert (board.receiver.taken, board.receiver.repeated) == ({"1": focus(1), "2": focus(2)}, [])
+
+
+async def test_a_creation_that_is_not_kept_is_not_on_record(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notification_module, "MOST", 0)
+    with pytest.raises(Throttled):
+        await board.subscribe()
+    assert await recorded(board.store, "request") == []
+
+
 async def test_a_study_of_a_sensitive_kind_is_no_event_for_who_did_not_know_it(board: Board) -> None:
     await board.subscribe()
     await board.delivery.round()

@@ -204,6 +204,32 @@ async def test_an_end_that_has_come_is_seen_once(store: Store) -> None:
         assert await table.lapsed(connection, OURS, LATER) == []
 
 
+async def test_one_of_two_processes_makes_a_try_and_the_other_one_if_it_is_killed(store: Store) -> None:
+    asked = replace(NEW, status=Status.REQUESTED)
+    await keep(store, asked)
+
+    async def claim(now: datetime) -> bool:
+        return await store.write(lambda connection: table.claim(connection, OURS, asked, now))
+
+    assert [await claim(LATER), await claim(LATER), await due(store)] == [True, False, []]
+    assert await claim(LATER + retry.TRY)
+    await keep_try(store, asked, retry.arrived(asked), LATER)
+    assert not await claim(LATER + 2 * retry.TRY), "it is active now"
+
+
+async def test_what_ended_long_ago_is_forgotten_and_what_is_counted_on_is_not(store: Store) -> None:
+    lapsed = replace(NEW, id="lapsed", status=Status.OFF, wanted=replace(NEW.wanted, end=LATER))
+    error = replace(NEW, id="error", status=Status.ERROR)
+    await keep(store, NEW, error, lapsed)
+    await happen(store, 1)
+    kept = []
+    for before in (LATER - timedelta(minutes=1), LATER + timedelta(minutes=1)):
+        await store.write(lambda connection, before=before: table.forget(connection, OURS, before))  # type: ignore[misc] # mypy sees no type for a default
+        async with store.read() as connection:
+            kept.append([id_ for id_ in ("s", "error", "lapsed") if await table.find(connection, OURS, id_)])
+    assert kept == [["s", "lapsed"], ["s"]]
+
+
 async def test_old_events_are_forgotten_but_not_those_that_are_owed(store: Store) -> None:
     await keep(store, NEW)
     await happen(store, 1)

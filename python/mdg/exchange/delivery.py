@@ -150,6 +150,9 @@ class Delivery:
                 if before.delivered == before.events:
                     return False
                 event = await table.event(connection, self._custodian, id_, before.delivered + 1)
+        now = self._judge.clock()
+        if not await self._store.write(lambda connection: table.claim(connection, self._custodian, before, now)):
+            return False
         after, asked = await self._try(before, event)
         due = retry.next_try(after, self._judge.clock(), self._chance(), asked)
         await self._store.write(lambda connection: table.keep(connection, self._custodian, before, after, due))

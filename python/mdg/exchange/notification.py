@@ -1,8 +1,8 @@
 """Notification, the subscriber's side of it: making, reading and ending a subscription (IEF "Subscription"; fhir-au 6).
 
 Order of a creation: may the caller subscribe at all and for this person; is the endpoint one that its organisation may
-be told at; the audit record, durable; the row. Another's subscription and one that is not there are the same. Events
-are matched and sent by `exchange.delivery`.
+be told at; the row and its audit record, in one transaction. Another's subscription and one that is not there are the
+same. Events are matched and sent by `exchange.delivery`.
 """
 
 from __future__ import annotations
@@ -69,55 +69,62 @@ class Notification:
         now = self._judge.clock()
         if wanted.end is not None and wanted.end <= now:
             raise Unprocessable("end lies in the past", reason="subscription-end")
-        async with self._store.read() as connection:
+        new = Subscription(secrets.token_hex(16), requester, requester.patient, wanted, Status.REQUESTED, now)
+        made = _event(Kind.SUBSCRIPTION_CREATED, requester, new, verdict, request_id)
+
+        async def keep(connection: AsyncConnection) -> None:
             if await table.count(connection, self._custodian, requester) >= MOST:
                 raise Throttled(f"a client has at most {MOST} subscriptions; delete some", reason="subscriptions")
-        new = Subscription(secrets.token_hex(16), requester, requester.patient, wanted, Status.REQUESTED, now)
-        await self._record(Kind.SUBSCRIPTION_CREATED, requester, new, verdict, request_id)
-        await self._store.write(lambda connection: table.add(connection, self._custodian, new))
+            await table.add(connection, self._custodian, new)
+            await self._audit.add(connection, made)
+
+        await self._store.write(keep)
         return fhir.subscription(new, self._canonical_base)
 
     async def read(self, requester: Requester, id_: str, request_id: str) -> Json:
         """The subscription. `NotFound` when there is none or it is another's."""
-        found = await self._own(Kind.READ, requester, id_, request_id)
+        found = await self._read(requester, id_, request_id)
         return fhir.subscription(found, self._canonical_base)
 
     async def status(self, requester: Requester, id_: str, request_id: str) -> Json:
         """How it stands and how many events it has had: the Bundle of `$status`."""
-        found = await self._own(Kind.READ, requester, id_, request_id)
+        found = await self._read(requester, id_, request_id)
         return fhir.status(found, self._fhir, self._canonical_base)
 
     async def delete(self, requester: Requester, id_: str, request_id: str) -> None:
         """Ends it and forgets its events, those not sent yet included."""
-        found = await self._own(Kind.SUBSCRIPTION_DELETED, requester, id_, request_id)
+        found, verdict = await self._own(requester, id_)
+        gone = _event(Kind.SUBSCRIPTION_DELETED, requester, found, verdict, request_id)
 
         async def remove(connection: AsyncConnection) -> None:
             await table.remove(connection, self._custodian, found.id)
+            await self._audit.add(connection, gone)
 
         await self._store.write(remove)
 
-    async def _own(self, kind: Kind, requester: Requester, id_: str, request_id: str) -> Subscription:
-        """The caller's own subscription, its use recorded as `kind`."""
+    async def _read(self, requester: Requester, id_: str, request_id: str) -> Subscription:
+        found, verdict = await self._own(requester, id_)
+        await self._audit.record(_event(Kind.READ, requester, found, verdict, request_id))
+        return found
+
+    async def _own(self, requester: Requester, id_: str) -> tuple[Subscription, Verdict]:
+        """The caller's own subscription, and why it may be used."""
         verdict = self._judge.admit(requester, Action.DISCOVER, SCOPE_TYPE)
         async with self._store.read() as connection:
             found = await table.find(connection, self._custodian, id_, requester)
         if found is None:
             raise NotFound
-        await self._record(kind, requester, found, verdict, request_id)
-        return found
+        return found, verdict
 
-    async def _record(
-        self, kind: Kind, requester: Requester, one: Subscription, verdict: Verdict, request_id: str
-    ) -> None:
-        await self._audit.record(
-            Event(
-                kind,
-                Outcome.SUCCESS,
-                request_id,
-                requester=requester,
-                patient=one.patient,
-                study_uid=one.wanted.study,
-                verdict=verdict,
-                details=(("subscription", one.id), ("topic", one.wanted.topic)),
-            )
-        )
+
+def _event(kind: Kind, requester: Requester, one: Subscription, verdict: Verdict, request_id: str) -> Event:
+    return Event(
+        kind,
+        Outcome.SUCCESS,
+        request_id,
+        requester=requester,
+        patient=one.patient,
+        study_uid=one.wanted.study,
+        verdict=verdict,
+        details=(("subscription", one.id), ("topic", one.wanted.topic)),
+    )

@@ -22,6 +22,7 @@ REGISTRY = "registry"
 SUBSCRIBERS = "subscribers"
 """The other one: whoever has asked to be told of it."""
 EVERYBODY = (REGISTRY, SUBSCRIBERS)
+"""Whoever wants to know whose a study is and what is in it."""
 
 events = Table(
     "events",

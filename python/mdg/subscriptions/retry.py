@@ -9,6 +9,8 @@ from mdg.model.subscription import Status, Subscription
 
 STEPS = tuple(timedelta(seconds=seconds) for seconds in (5, 30, 120, 600, 3600))
 """Before the first tries again; from the last one on it stays the same."""
+TRY = timedelta(seconds=60)
+"""Longer than a try takes: one whose process was killed is made again after it."""
 GIVEN_UP = timedelta(hours=72)
 """An event that failed for so long puts its subscription into error."""
 HANDSHAKES = 3

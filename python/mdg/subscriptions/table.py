@@ -144,10 +144,7 @@ async def find(connection: AsyncConnection, of: HpiO, id_: str, owner: Requester
 
 async def remove(connection: AsyncConnection, of: HpiO, id_: str) -> None:
     """Forgets a subscription and its events; nothing happens when there is none."""
-    await connection.execute(
-        delete(notifications).where(notifications.c.custodian == of, notifications.c.subscription == id_)
-    )
-    await connection.execute(delete(subscriptions).where(_one(of, id_)))
+    await connection.execute(delete(subscriptions).where(_one(of, id_)))  # and its events by the foreign key
 
 
 async def number(connection: AsyncConnection, owed: Owed, patient: Ihi | None) -> None:
@@ -192,8 +189,7 @@ async def number(connection: AsyncConnection, owed: Owed, patient: Ihi | None) -
 
 async def due(connection: AsyncConnection, of: HpiO, now: datetime, most: int) -> list[tuple[str, HpiO]]:
     """Id and organisation of the subscriptions to which something may be sent now, a handshake or their next event: of
-    each organisation the `most` that have waited longest. A time beyond every wait comes of a clock that was wrong."""
-    may_be = or_(subscriptions.c.due <= microseconds(now), subscriptions.c.due > microseconds(now + retry.LONGEST))
+    each organisation the `most` that have waited longest."""
     order = (subscriptions.c.due, subscriptions.c.id)
     place = func.row_number().over(partition_by=subscriptions.c.organisation, order_by=order)
     waiting = (
@@ -201,7 +197,7 @@ async def due(connection: AsyncConnection, of: HpiO, now: datetime, most: int) -
         .where(
             subscriptions.c.custodian == of,
             subscriptions.c.status.in_(WAITING),
-            may_be,
+            _may_be_tried(now),
             or_(subscriptions.c.status == Status.REQUESTED, subscriptions.c.delivered < subscriptions.c.events),
         )
         .subquery()
@@ -209,6 +205,14 @@ async def due(connection: AsyncConnection, of: HpiO, now: datetime, most: int) -
     statement = select(waiting.c.id, waiting.c.organisation).where(waiting.c.place <= most)
     rows = await connection.execute(statement.order_by(waiting.c.due, waiting.c.id))
     return [(row.id, HpiO(row.organisation)) for row in rows]
+
+
+async def claim(connection: AsyncConnection, of: HpiO, one: Subscription, now: datetime) -> bool:
+    """Whether the caller may make the next try: nobody else may for as long as a try can take, another process of this
+    gateway included. Who is killed in between leaves it to whoever comes after that time."""
+    mine = and_(_one(of, one.id), _as_it_was(one), _may_be_tried(now))
+    claimed = update(subscriptions).where(mine).values(due=microseconds(now + retry.TRY))
+    return bool((await connection.execute(claimed)).rowcount)
 
 
 async def event(connection: AsyncConnection, of: HpiO, id_: str, number: int) -> Numbered:
@@ -222,9 +226,8 @@ async def event(connection: AsyncConnection, of: HpiO, id_: str, number: int) ->
 
 async def keep(connection: AsyncConnection, of: HpiO, before: Subscription, after: Subscription, due: datetime) -> None:
     """What became of a try, unless the subscription has been changed or removed while it lasted."""
-    unchanged = and_(subscriptions.c.status == before.status, subscriptions.c.delivered == before.delivered)
     values = {"status": after.status, "delivered": after.delivered, "tries": after.tries, "due": microseconds(due)}
-    await connection.execute(update(subscriptions).where(_one(of, before.id), unchanged).values(values))
+    await connection.execute(update(subscriptions).where(_one(of, before.id), _as_it_was(before)).values(values))
 
 
 async def lapsed(connection: AsyncConnection, of: HpiO, now: datetime) -> Sequence[str]:
@@ -244,7 +247,8 @@ async def switch_off(connection: AsyncConnection, of: HpiO, ids: Sequence[str]) 
 
 
 async def forget(connection: AsyncConnection, of: HpiO, before: datetime) -> None:
-    """Removes the events older than `before` that will not be sent any more; their numbers stay counted."""
+    """Removes the events older than `before` that will not be sent any more, whose numbers stay counted, and the
+    subscriptions that ended before then."""
     open_ = exists().where(
         subscriptions.c.custodian == notifications.c.custodian,
         subscriptions.c.id == notifications.c.subscription,
@@ -253,6 +257,22 @@ async def forget(connection: AsyncConnection, of: HpiO, before: datetime) -> Non
     )
     old = and_(notifications.c.custodian == of, notifications.c.time < microseconds(before))
     await connection.execute(delete(notifications).where(old, ~open_))
+    ended = and_(
+        subscriptions.c.custodian == of,
+        subscriptions.c.status.not_in(WAITING),
+        subscriptions.c.due < microseconds(before),
+        func.coalesce(subscriptions.c.lapses, 0) < microseconds(before),
+    )
+    await connection.execute(delete(subscriptions).where(ended))  # and their events by the foreign key
+
+
+def _may_be_tried(now: datetime) -> ColumnElement[bool]:
+    """A time beyond every wait comes of a clock that was wrong, and holds nothing up."""
+    return or_(subscriptions.c.due <= microseconds(now), subscriptions.c.due > microseconds(now + retry.LONGEST))
+
+
+def _as_it_was(one: Subscription) -> ColumnElement[bool]:
+    return and_(subscriptions.c.status == one.status, subscriptions.c.delivered == one.delivered)
 
 
 def _one(of: HpiO, id_: str) -> ColumnElement[bool]:
