@@ -25,6 +25,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    union,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -160,15 +161,16 @@ async def number(connection: AsyncConnection, owed: Owed, patient: Ihi | None) -
         notifications.c.custodian == subscriptions.c.custodian, notifications.c.subscription == subscriptions.c.id
     )
     told = and_(notifications.c.custodian == of, notifications.c.study == owed.study.uid)
-    whose: ColumnElement[bool] = subscriptions.c.id.in_(select(notifications.c.subscription).where(told))
+    whose = [select(notifications.c.subscription).where(told)]
     if patient is not None:
         about = or_(subscriptions.c.topic == Topic.PATIENT_IMAGING, subscriptions.c.study == owed.study.uid)
-        whose = or_(whose, and_(subscriptions.c.patient == patient, about))
+        asked = and_(subscriptions.c.custodian == of, subscriptions.c.patient == patient, about)
+        whose.append(select(subscriptions.c.id).where(asked))
     statement = select(subscriptions.c.id, subscriptions.c.events).where(
         subscriptions.c.custodian == of,
         subscriptions.c.status != Status.OFF,
         subscriptions.c.since < owed.event,
-        whose,
+        subscriptions.c.id.in_(union(*whose)),  # each by its index; an OR would read all subscriptions at every event
         ~exists().where(in_it, notifications.c.event == owed.event),
     )
     matching = (await connection.execute(statement)).all()
