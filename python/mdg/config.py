@@ -32,8 +32,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from mdg.errors import InputOutput, Misuse
+from mdg.errors import InputOutput, Misuse, Unprocessable
 from mdg.model.identity import SERVICE_ID, HpiO
+from mdg.outbound.address import Origin
 
 PREFIX = "MDG_"
 OTHERS = ("MDG_DEMO_", "MDG_TEST_", "MDG_BENCH_")
@@ -226,6 +227,18 @@ class Settings(BaseSettings):
             and not (self.registry_url and (self.issuers or self.token_url))
         ):
             raise ValueError("registration needs registry_url, and token_url or an issuer for a token to it")
+        return self
+
+    @model_validator(mode="after")
+    def _agreed(self) -> Self:
+        """An endpoint is compared with an origin, so a path would promise a bound that is not there."""
+        for url in (url for urls in self.subscribers.values() for url in urls):
+            try:
+                Origin.of(url, sandbox=self.sandbox)
+            except Unprocessable as error:
+                raise ValueError(f"subscribers: {error.diagnostics}") from None
+            if urlsplit(url).path:
+                raise ValueError("subscribers: an origin ends with its host or port, as in https://ris.example.org")
         return self
 
     @property

@@ -130,6 +130,8 @@ def test_a_port_in_use_a_missing_folder_and_a_bad_identity_file_are_said(phantom
         ('service_id = "gateway-1"', "service_id"),
         ("[capabilities]\nsubscription = true\ndiscovery = false", "switch both on, or both off"),
         ("[subscribers]\n8003621566684456 = ['https://ris.example.org']", "subscribers"),
+        ("[subscribers]\n8003626566707032 = ['https://10.0.0.1']", "subscribers: the URL names its host by a DNS name"),
+        ("[subscribers]\n8003626566707032 = ['https://ris.example.org/told']", "subscribers: an origin ends with"),
         ("[[issuers]]\niss = 'x'", "issuers.0.jwks_url: is required"),
     ],
 )
