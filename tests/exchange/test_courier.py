@@ -174,3 +174,25 @@ async def test_what_was_refused_is_not_read_again_at_every_look(store: Store, mo
     await owe(store, "3")
     await courier_.round()
     assert read == [0, 1, 0]
+
+
+async def test_an_outage_is_looked_at_again_within_two_minutes_and_progress_is_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await owe(store, *map(str, range(20)))
+    receiver, waits = Receiver(down=True), list[float]()
+
+    async def flaky(owed: Owed) -> Keep | None:
+        """Takes one event a round in the end."""
+        receiver.down = len(waits) < 6 or not receiver.down
+        return await receiver(owed)
+
+    async def no_time(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 9:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("anyio.sleep", no_time)
+    with pytest.raises(KeyboardInterrupt):
+        await Courier(store, OURS, REGISTRY, flaky).run()
+    assert waits == [5, 30, 120, 120, 120, 120, 5, 5, 5]

@@ -125,6 +125,21 @@ async def test_a_settled_study_is_registered_once_and_a_removed_one_is_taken_bac
     assert await world.registered() == [SERVICE], "the person came back"
 
 
+async def test_a_removal_that_another_process_made_first_is_done_and_the_person_can_come_back(world: World) -> None:
+    await world.confirm(DEMO_0001=EXAMPLE_IHI)
+    await settled(world)
+    await world.courier.round()
+    (record,) = await world.locator.registry.holders(EXAMPLE_IHI)
+    await world.locator.registry.remove(record.record_id, "the key of the other process")
+    shutil.rmtree(world.folder / "1")
+    await world.scan()
+    await world.courier.round()
+    assert await world.owed() == 0
+    await settled(world, 2)
+    await world.courier.round()
+    assert await world.registered() == [SERVICE]
+
+
 async def test_each_registration_is_on_record_before_it_leaves_and_when_it_is_acknowledged(world: World) -> None:
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     await settled(world, 1, 2)
