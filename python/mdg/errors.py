@@ -255,8 +255,13 @@ class Upstream(Problem):
 
 def reason(error: BaseException) -> str:
     """Why, for log and audit: a short code, and never the message, which may hold what a stranger wrote."""
-    code = error.reason if isinstance(error, Problem) else getattr(error, "code", "")
-    return str(code or type(error).__name__)
+    match error:
+        case Problem():
+            return error.reason
+        case Refused():
+            return error.code
+        case _:
+            return type(error).__name__
 
 
 def where(error: BaseException) -> str:
