@@ -176,7 +176,7 @@ async def test_what_was_refused_is_not_read_again_at_every_look(store: Store, mo
     assert read == [0, 1, 0]
 
 
-async def test_an_outage_is_looked_at_again_within_two_minutes_and_progress_is_none(
+async def test_an_outage_is_looked_at_again_within_two_minutes_and_progress_ends_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await owe(store, *map(str, range(20)))

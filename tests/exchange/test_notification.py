@@ -318,11 +318,20 @@ async def test_two_processes_on_one_database_send_each_number_once(board: Board)
     assert (board.receiver.taken, board.receiver.repeated) == ({"1": focus(1), "2": focus(2)}, [])
 
 
-async def test_a_creation_that_is_not_kept_is_not_on_record(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notification_module, "MOST", 0)
-    with pytest.raises(Throttled):
+async def test_what_is_not_kept_is_not_on_record(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    id_ = await board.subscribe()
+    before = await recorded(board.store, "request")
+
+    async def full(*_: Any) -> None:
+        raise Unavailable(reason="store")
+
+    monkeypatch.setattr(table, "add", full)
+    monkeypatch.setattr(table, "remove", full)
+    with pytest.raises(Unavailable):
         await board.subscribe()
-    assert await recorded(board.store, "request") == []
+    with pytest.raises(Unavailable):
+        await board.notification.delete(SUBSCRIBER, id_, "request")
+    assert await recorded(board.store, "request") == before
 
 
 async def test_a_study_of_a_sensitive_kind_is_no_event_for_who_did_not_know_it(board: Board) -> None:
