@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.databases import make_read_only
@@ -67,6 +68,39 @@ async def test_a_study_is_not_kept_when_what_is_written_with_it_is_not(
         await received.add(*await arrive(), also=fail)
     assert await received.study("1.2.3") is None
     assert not list((tmp_path / "data" / "received").rglob("*.dcm"))
+
+
+async def test_a_study_that_is_being_written_when_its_taker_leaves_keeps_its_files(
+    received: ReceivedSource, arrive: Arrive
+) -> None:
+    """A transaction under way goes on; without the files its rows would name nothing."""
+    with anyio.CancelScope() as scope:
+
+        async def leave(_: AsyncConnection) -> None:
+            scope.cancel()
+
+        await received.add(*await arrive(), also=leave)
+    study = await received.study("1.2.3")
+    assert study is not None
+    assert all(Path(file.path).is_file() for file in await received.instances(study.key))
+
+
+async def test_a_study_whose_commit_is_done_though_its_answer_was_lost_keeps_its_files(
+    received: ReceivedSource, store: Store, monkeypatch: pytest.MonkeyPatch, arrive: Arrive
+) -> None:
+    write = store.write
+
+    async def lose(work: Callable[[AsyncConnection], Awaitable[object]]) -> None:
+        monkeypatch.undo()
+        await write(work)
+        raise Unavailable(reason="store")
+
+    monkeypatch.setattr(store, "write", lose)
+    with pytest.raises(Unavailable):
+        await received.add(*await arrive())
+    study = await received.study("1.2.3")
+    assert study is not None
+    assert all(Path(file.path).is_file() for file in await received.instances(study.key))
 
 
 async def test_one_study_in_two_sources_never_has_one_key_for_two_contents(

@@ -20,7 +20,7 @@ from anyio import CancelScope, to_thread
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.envelope import Report
-from mdg.errors import InputOutput, Refused
+from mdg.errors import InputOutput, Refused, Unavailable
 from mdg.identity.enrichment import claimed
 from mdg.model.identity import IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, HpiO, Ihi
 from mdg.model.imaging import StudyKey
@@ -60,7 +60,8 @@ class ReceivedSource(IndexedSource):
 
         `Refused`: its files are not one whole study, are not what was asked for, or are another person's than the
         study of that UID which is here. `InputOutput`, `Unavailable`: it cannot be kept. After an error nothing of it
-        is left, in the index or on the disk.
+        is left, in the index or on the disk; only where the store cannot say whether it has kept it, its files wait
+        for the next `sweep`.
         """
         place: Path | None = None
         try:
@@ -75,10 +76,13 @@ class ReceivedSource(IndexedSource):
                 row["folder"] = str(place / Path(row["folder"]).relative_to(folder))
                 row["facts"] = _scoped(row["facts"], report.sender.id)
             terms = Terms(report.sender.id, self._time_zone)
-            key = await self._store.write(partial(self._replace, uid=uid, rows=rows, ihis=ihis, terms=terms, also=also))
-        except BaseException:
+            work = partial(self._replace, uid=uid, rows=rows, ihis=ihis, terms=terms, also=also)
+            with CancelScope(shield=True):  # a transaction that has begun ends without us, and its rows name the files
+                key = await self._store.write(work)
+        except BaseException as error:
             with CancelScope(shield=True):
-                await to_thread.run_sync(_remove, [folder] if place is None else [folder, place])
+                kept = place is not None and isinstance(error, Unavailable) and await self._may_name(place)
+                await to_thread.run_sync(_remove, [folder] if place is None or kept else [folder, place])
             raise
         await to_thread.run_sync(_remove_unknown, place.parent, {place})
         return key
@@ -89,6 +93,16 @@ class ReceivedSource(IndexedSource):
             kept = {Path(folder).parent for folder in await index.folders(connection, self._part)}
         for study in await to_thread.run_sync(_inside, self._root):
             await to_thread.run_sync(_remove_unknown, study, kept)
+
+    async def _may_name(self, place: Path) -> bool:
+        """Whether rows name files in `place`, or nobody can tell now: a COMMIT may be done though its answer was lost.
+        One that a server is still at while we ask (it waits for a standby, say) is not seen."""
+        try:
+            async with self._store.read() as connection:
+                named = await index.folders(connection, self._part)
+        except Unavailable:
+            return True
+        return any(Path(folder).is_relative_to(place) for folder in named)
 
     async def _replace(
         self,

@@ -83,7 +83,8 @@ class Store:
 
         `work` must only use the connection it gets: whatever else it waits for, all writers wait for. What it raises
         comes back here and undoes only its own changes. Any error of the database: `Unavailable`, reason `store`, and
-        nothing of the work is kept.
+        nothing of the work is kept, unless the connection was lost while a server answered the COMMIT: then nobody
+        knows. A caller who is cancelled does not stop a work that has begun.
         """
         job = _Job(work)
         if self._jobs is None:
