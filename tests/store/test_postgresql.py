@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -69,6 +70,19 @@ async def test_connections_that_were_lost_meanwhile_are_made_again_unseen(
         _end_connections(postgresql, name)
         await store.write(add("2"))
         assert await rows(store) == ["1", "2"]
+
+
+async def test_a_server_that_vanishes_in_the_middle_of_a_statement_is_given_up(url: str) -> None:
+    """Keepalives do not count while something that was sent is not acknowledged."""
+    seen: list[str] = []
+
+    async def ask(connection: AsyncConnection) -> None:
+        own: Any = (await connection.get_raw_connection()).driver_connection
+        seen.extend(own.info.get_parameters()[name] for name in ("tcp_user_timeout", "keepalives_idle"))
+
+    async with Store.open(url) as store:
+        await store.write(ask)
+    assert seen == ["25000", "10"]
 
 
 async def test_a_connection_lost_within_a_group_keeps_none_of_it(url: str) -> None:

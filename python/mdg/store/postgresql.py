@@ -34,8 +34,11 @@ PARAMETERS = {
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
 }
-"""libpq's, unless the URL says otherwise: a server that has vanished is given up after about 25 seconds."""
+"""libpq's, unless the URL says otherwise: a server that has vanished is given up after about 25 seconds. Keepalives are
+for a silent connection; where a statement waits to be received, only `tcp_user_timeout` (milliseconds) ends it before
+the system does, after a quarter of an hour."""
 UNFIT = """
     SELECT name || ' = ' || setting FROM pg_settings
     WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off'
