@@ -69,12 +69,13 @@ def _postgresql(value: SecretStr) -> SecretStr:
     try:
         parts = urlsplit(value.get_secret_value())
         query = parse_qs(parts.query)
-        host = parts.hostname or query.get("host", [""])[0]
+        named = (parts.hostname or "", *query.get("host", ()), *query.get("hostaddr", ()))  # libpq takes the later ones
+        hosts = [host for host in ",".join(named).split(",") if host and not host.startswith("/")]
     except ValueError:
         raise ValueError("it is no URL that can be read") from None  # and its words may have the password
     if parts.scheme != "postgresql":
         raise ValueError("a database is named as in postgresql://user:password@host/name; without one it is SQLite")
-    if host and not host.startswith("/") and not is_loopback(host) and "sslmode" not in query:
+    if not all(is_loopback(host) for host in hosts) and "sslmode" not in query:
         raise ValueError("say how the way to another machine is protected: end the URL with ?sslmode=verify-full")
     return value
 

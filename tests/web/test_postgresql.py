@@ -85,6 +85,9 @@ def test_the_url_of_the_database_is_told_to_nobody(tmp_path: Path) -> None:
         ("postgresql://mdg:hunter2@[db]/mdg", "no URL"),
         ("postgresql://mdg:hunter2@db.example.org/mdg", "sslmode=verify-full"),
         ("postgresql://mdg:hunter2@/mdg?host=db.example.org", "sslmode=verify-full"),
+        ("postgresql://mdg:hunter2@localhost/mdg?host=db.example.org", "sslmode=verify-full"),
+        ("postgresql://mdg:hunter2@localhost/mdg?hostaddr=192.0.2.1", "sslmode=verify-full"),
+        ("postgresql://mdg:hunter2@/mdg?host=localhost&host=db.example.org", "sslmode=verify-full"),
     ],
 )
 def test_a_url_that_cannot_be_meant_is_refused_without_showing_it(tmp_path: Path, url: str, said: str) -> None:
