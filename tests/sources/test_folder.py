@@ -56,6 +56,19 @@ async def test_a_study_is_found_with_its_facts(source: FolderSource, images: Pat
     assert await source.study("1.2.3") == await source.study_by_id(study.id) == study
 
 
+async def test_a_study_in_nested_folders_is_told_by_the_first_of_its_files(
+    source: FolderSource, images: Path, write: Write
+) -> None:
+    """One order for what files say and for what they are, also where one folder's name begins another's."""
+    write(images / "a" / "z.dcm", StudyDescription="short")
+    write(images / "a" / "b" / "x.dcm", StudyDescription="a description that is longer")
+    first = write(images / "a-b" / "x.dcm", StudyDescription="of some other length")
+    await source.scan()
+    study = await source.study("1.2.3")
+    assert study is not None
+    assert (study.description, study.bytes) == ("of some other length", first.stat().st_size)
+
+
 async def test_an_unchanged_file_is_not_read_again(source: FolderSource, images: Path, write: Write) -> None:
     write(images / "1.dcm")
     (images / "notes.txt").write_text("not DICOM")

@@ -41,6 +41,8 @@ from mdg.store.schema import microseconds
 
 SETTLED = "study-settled"
 """The kind of the event."""
+_PATH = instances.c.folder + "/" + instances.c.name
+"""The order of files: the first one speaks for the study."""
 _WHOSE = ("issuer", "patient", "quarantine")
 """Columns of a study that say whose it is, and whether that is in doubt."""
 
@@ -62,7 +64,7 @@ async def settle(
     await connection.execute(delete(unsettled).where(part.of(unsettled), unsettled.c.study == study))
     ours = and_(part.of(instances), instances.c.study == study)
     columns = (instances.c[name] for name in ("series", "uid", "size", "sha256"))
-    statement = select(*columns).where(ours).order_by(instances.c.folder, instances.c.name)
+    statement = select(*columns).where(ours).order_by(_PATH)
     files = (await connection.execute(statement)).all()
     said = await _said(connection, ours)
     one = and_(part.of(studies), studies.c.uid == study)
@@ -109,10 +111,7 @@ async def _said(connection: AsyncConnection, ours: ColumnElement[bool]) -> list[
     files: a thousand slices say one."""
     kept = cast(instances.c.facts, Text)  # PostgreSQL compares no JSON
     statement = (
-        select(instances.c.series, kept)
-        .where(ours)
-        .group_by(instances.c.series, kept)
-        .order_by(func.min(instances.c.folder + "/" + instances.c.name))
+        select(instances.c.series, kept).where(ours).group_by(instances.c.series, kept).order_by(func.min(_PATH))
     )
     return [(uid, orjson.loads(text)) for uid, text in await connection.execute(statement)]
 
