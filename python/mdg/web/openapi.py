@@ -1,6 +1,6 @@
-"""OpenAPI 3.1 of the listeners, told from their routing tables: what is not routed is not promised, and nothing that is
-routed is hidden. What an address does is the docstring of its door; what FHIR resources hold is told by
-`/fhir/metadata`, and what the JMIX answers hold by `docs/spec`."""
+"""OpenAPI 3.1 of the listeners, told from their routing tables: what is not routed is not promised, and no door is
+hidden; the stand-ins of a sandbox are no part of the gateway. What an address does is the docstring of its door; what
+FHIR resources hold is told by `/fhir/metadata`, and what the JMIX answers hold by `docs/spec`."""
 
 from __future__ import annotations
 
