@@ -65,6 +65,11 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _issuer(value: str) -> str:
+    _url(value)
+    return value
+
+
 def _postgresql(value: SecretStr) -> SecretStr:
     try:
         parts = urlsplit(value.get_secret_value())
@@ -91,7 +96,7 @@ class _Frozen(BaseModel):
 class IssuerSettings(_Frozen):
     """A token authority that is trusted."""
 
-    iss: str
+    iss: Annotated[str, AfterValidator(_issuer)]
     """Compared with the claim `iss` as it stands."""
     jwks_url: Url
     """Where its public keys are."""

@@ -36,6 +36,7 @@ async def test_whoever_reads_the_audit_is_audited(start: Start) -> None:
         (record,) = await gateway.records(read.headers["x-request-id"])
     assert [event["type"]["code"] for event in read.json()["events"]] == ["rest"]
     assert (record["type"]["code"], record["action"]) == ("110101", "R")
+    assert [agent["who"]["display"] for agent in record["agent"] if agent["requestor"]] == ["operator"]
     assert {"type": "records-of", "valueString": asked} in record["entity"][-1]["detail"]
 
 
@@ -46,8 +47,8 @@ async def test_jobs_name_what_is_owed(start: Start) -> None:
 
 
 async def test_the_description_is_valid_and_names_every_address(start: Start) -> None:
-    async with start() as gateway:
-        described = (await gateway.consumer.http.get(f"{gateway.admin}/openapi.json")).json()
+    async with start(admin_token=SECRET) as gateway:
+        described = (await gateway.consumer.http.get(f"{gateway.admin}/openapi.json", headers=OPERATOR)).json()
         listeners = create_public(gateway.rooms), create_admin(gateway.rooms)
         routed = {route.path for app in listeners for route in app.routes if isinstance(route, Route)}
         assert (await gateway.consumer.http.get(f"{gateway.url}/openapi.json")).status_code == 404  # K7
@@ -55,4 +56,5 @@ async def test_the_description_is_valid_and_names_every_address(start: Start) ->
     assert set(described["paths"]) == routed
     search, live = described["paths"]["/fhir/ImagingStudy/_search"]["post"], described["paths"]["/livez"]["get"]
     assert (search["security"], live["security"]) == ([{"dpop": []}], [])
+    assert described["paths"]["/jobs"]["get"]["security"] == [{"operator": []}]
     assert live["description"] == "the process answers."

@@ -142,8 +142,10 @@ def _agents(event: Event, shape: Shape, custodian: HpiO, agent: Agent) -> list[J
     }
     if event.kind in _CLIENT_SIDE:
         return [ours | {"type": _concept(shape.client)}, *_users(event.requester)]
-    nobody = "operator" if event.kind is Kind.AUDIT_READ else "not identified"
-    client: Json = {"type": _concept(shape.client), "who": {"display": nobody}, "requestor": False}
+    client: Json = {"type": _concept(shape.client), "who": {"display": "not identified"}, "requestor": False}
+    if event.kind is Kind.AUDIT_READ:
+        client |= {"who": {"display": "operator"}, "requestor": True}
+        ours["requestor"] = False
     if event.requester is not None:
         client["who"] = {"identifier": {"value": event.requester.client_id}}
     if event.kind in (Kind.START, Kind.STOP):

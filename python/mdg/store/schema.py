@@ -41,7 +41,7 @@ def _in_order_of_bytes(type_: Text, compiler: Any, **context: Any) -> str:
 
 
 def custodian(*, key: bool = True) -> Column[Any]:
-    """The HPI-O whose row it is; part of every primary key (`key`) but those of bare sequences."""
+    """The HPI-O whose row it is; part of every primary key (`key`) but those that begin with a number of a sequence."""
     return Column("custodian", Text, primary_key=key, nullable=False)
 
 

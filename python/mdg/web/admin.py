@@ -34,6 +34,11 @@ class AdminLock:
         self._app = app
         self._expected = f"Bearer {token}".encode() if token else None
 
+    @property
+    def asks(self) -> bool:
+        """Whether a credential is needed."""
+        return self._expected is not None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         if self._expected is None:

@@ -14,11 +14,9 @@ from mdg.fhir import Json
 from mdg.web.admin import AdminLock
 from mdg.web.authentication import Authentication
 
-_CREDENTIALS: Mapping[type, str] = {Authentication: "dpop", AdminLock: "operator"}
-"""The lock of a route, and the name of the credential that opens it."""
 _SCHEMES = {
     "dpop": {"type": "http", "scheme": "dpop", "description": "at+jwt bound to the caller's key (RFC 9068, RFC 9449)"},
-    "operator": {"type": "http", "scheme": "bearer", "description": "admin_token; none is needed on the loopback"},
+    "operator": {"type": "http", "scheme": "bearer", "description": "admin_token"},
 }
 
 
@@ -38,13 +36,23 @@ def openapi(listeners: Mapping[str, Iterable[BaseRoute]], *, version: str) -> Js
     }
 
 
+def _credentials(lock: object) -> list[str]:
+    """The name of what opens the lock of a route; none where nothing is asked for."""
+    match lock:
+        case Authentication():
+            return ["dpop"]
+        case AdminLock(asks=True):
+            return ["operator"]
+        case _:
+            return []
+
+
 def _operation(route: Route) -> Json:
     does = re.sub(r"^`[^`]*`[.:;]?\s*", "", inspect.getdoc(route.endpoint) or "").replace("\n", " ")
     names = sorted(route.param_convertors)
-    credential = next((name for lock, name in _CREDENTIALS.items() if isinstance(route.app, lock)), None)
     return {
         "description": does or route.name.replace("_", " "),
         "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names],
-        "security": [{credential: []}] if credential else [],
+        "security": [{name: []} for name in _credentials(route.app)],
         "responses": {"default": {"description": "The answer, or why there is none, as an OperationOutcome."}},
     }
