@@ -30,6 +30,7 @@ IhiText = Annotated[
     str, typer.Option("--ihi", metavar="IHI|-", help="The patient's IHI; - reads it from standard input.")
 ]
 GatewayUrl = Annotated[str, typer.Option("--gateway", metavar="URL", help="Base URL of the gateway to ask.")]
+Purpose = Annotated[str, typer.Option("--purpose", metavar="CODE", help="Purpose of use, a code of v3-ActReason.")]
 ConsumerData = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Folder of this consumer's keys, made when absent.")
 ]

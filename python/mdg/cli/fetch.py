@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import typer
 
-from mdg.cli.consumer import ConsumerData, GatewayUrl, IhiText, read_ihi
+from mdg.cli.consumer import ConsumerData, GatewayUrl, IhiText, Purpose, read_ihi
 from mdg.cli.terminal import Json, advise, megabytes, new_place, progress, say
 
 
@@ -18,7 +18,7 @@ def fetch(
     study: Annotated[str, typer.Option(metavar="UID", help="StudyInstanceUID, as `mdg find` prints it.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="New folder for the study.")],
     ihi: IhiText = "-",
-    purpose: Annotated[str, typer.Option(metavar="CODE", help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
+    purpose: Purpose = "TREAT",
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:

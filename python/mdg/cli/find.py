@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
 from uuid import uuid4
 
 import typer
 
-from mdg.cli.consumer import ConsumerData, GatewayUrl, IhiText, read_ihi
+from mdg.cli.consumer import ConsumerData, GatewayUrl, IhiText, Purpose, read_ihi
 from mdg.cli.terminal import Json, count, say
 
 
@@ -15,7 +14,7 @@ def find(
     *,
     gateway: GatewayUrl,
     ihi: IhiText = "-",
-    purpose: Annotated[str, typer.Option(metavar="CODE", help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
+    purpose: Purpose = "TREAT",
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from mdg.cli.consumer import ConsumerData, GatewayUrl, IhiText, read_ihi
+from mdg.cli.consumer import ConsumerData, GatewayUrl, IhiText, Purpose, read_ihi
 from mdg.cli.terminal import Json, count, say
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def locate(
     *,
     gateway: GatewayUrl,
     ihi: IhiText = "-",
-    purpose: Annotated[str, typer.Option(metavar="CODE", help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
+    purpose: Purpose = "TREAT",
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:

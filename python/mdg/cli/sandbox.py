@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mdg.cli.consumer import ConsumerData, IhiText, read_ihi
+from mdg.cli.consumer import ConsumerData, IhiText, Purpose, read_ihi
 from mdg.cli.terminal import Json, say
 from mdg.errors import InputOutput, Misuse
 
@@ -53,7 +53,7 @@ def token(
     *,
     gateway: Annotated[str, typer.Option(metavar="URL", help="Base URL of the gateway that the token is for.")],
     ihi: IhiText = "-",
-    purpose: Annotated[str, typer.Option(metavar="CODE", help="Purpose of use, a code of v3-ActReason.")] = "TREAT",
+    purpose: Purpose = "TREAT",
     scope: Annotated[str, typer.Option(metavar="SCOPES", help="Scopes, separated by spaces.")] = DISCOVERY,
     curl: Annotated[bool, typer.Option("--curl", help="Print a whole request that works, for a shell.")] = False,
     data: ConsumerData = None,
