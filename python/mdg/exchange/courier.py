@@ -18,11 +18,10 @@ from mdg.errors import Unavailable, reason, where
 from mdg.model.identity import HpiO
 from mdg.store import Store
 from mdg.store.outbox import Owed, acknowledge, pending
+from mdg.subscriptions.retry import wait
 
 IDLE = 1.0
 """Seconds between two looks for new events."""
-WAITS = (5.0, 30.0, 120.0, 600.0, 3600.0)
-"""Seconds before what failed is tried again, the last one for as long as it fails (fhir-au 6.3)."""
 OUTAGE = 120.0
 """Seconds at most before a destination that could not be reached is asked again: one try, however much is owed."""
 AT_ONCE = 100
@@ -68,7 +67,8 @@ class Courier:
             except Exception as error:  # a fault of ours must not end the gateway, and is no worse than an outage
                 self._failures += 1
                 self._log("not-delivered", error)
-            await anyio.sleep(min(_wait(self._failures), OUTAGE) if self._failures else IDLE)
+            pause = min(wait(self._failures).total_seconds(), OUTAGE) if self._failures else IDLE
+            await anyio.sleep(pause)  # the outbox rings no bell: another process may have filled it
 
     async def round(self) -> None:
         """Tries once whatever is owed and due. `Unavailable`: the destination or the store cannot be reached, and what
@@ -93,7 +93,7 @@ class Courier:
             raise
         except Exception as error:  # refused, or a fault of ours that this event brings to light
             self._log("refused", error, number=owed.event)
-            until = anyio.current_time() + _wait(refusals + 1)
+            until = anyio.current_time() + wait(refusals + 1).total_seconds()
             self._refused[owed.event] = _Refusal(owed, refusals + 1, until)
             return
         self._refused.pop(owed.event, None)
@@ -111,8 +111,3 @@ class Courier:
 
     def _log(self, what: str, error: Exception, **more: int) -> None:
         log.warning(what, destination=self._destination, reason=reason(error), where=where(error), **more)
-
-
-def _wait(failures: int) -> float:
-    """Seconds until the next try after so many failures in a row, at least one."""
-    return WAITS[min(failures, len(WAITS)) - 1]

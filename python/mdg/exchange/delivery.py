@@ -112,7 +112,7 @@ class Delivery:
                             tasks.start_soon(one, id_, ours)
                 except Exception as error:  # a fault of ours must not end the gateway
                     log.warning("not-looked", reason=reason(error), where=where(error))
-                await anyio.sleep(IDLE)
+                await anyio.sleep(IDLE)  # what is due may have come from another process, or by the clock alone
 
     async def round(self) -> None:
         """Sends once what is due now."""
