@@ -4,7 +4,7 @@ test walks the table and tries each."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -37,11 +37,14 @@ from mdg.web.wellknown import WellKnownDoor
 
 def create_public(rooms: Rooms) -> Starlette:
     """The public listener: FHIR and JMIX, and in a sandbox the stand-ins for the national services."""
-    settings = rooms.settings
-    return _application(rooms, _public(rooms), _hosts(settings.public_url, settings.bind))
+    settings, routes = rooms.settings, _public(rooms)
+    if settings.own_sandbox:
+        routes += [Mount("/sandbox", create_sandbox(f"{settings.public_url}/sandbox"))]
+    return _application(rooms, routes, _hosts(settings.public_url, settings.bind))
 
 
 def _public(rooms: Rooms) -> list[BaseRoute]:
+    """The doors of the gateway itself."""
     settings, on = rooms.settings, rooms.settings.capabilities
     fhir = FhirDoor(
         rooms.discovery,
@@ -111,8 +114,6 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
             locked("/fhir/Subscription/{id}", subscription.delete, methods=["DELETE"]),
             locked("/fhir/Subscription/{id}/$status", subscription.status, methods=["GET", "POST"]),
         ]
-    if settings.own_sandbox:
-        routes += [Mount("/sandbox", create_sandbox(f"{settings.public_url}/sandbox"))]
     return routes
 
 
@@ -127,7 +128,7 @@ def create_admin(rooms: Rooms) -> Starlette:
         details=partial(details, rooms),
         jobs=partial(jobs, rooms),
         configuration=settings.model_dump(mode="json"),
-        description=lambda: openapi({settings.public_url: _public(rooms), url: routes}, version=__version__),
+        description=cache(lambda: openapi({settings.public_url: _public(rooms), url: routes}, version=__version__)),
     )
     url = f"http://{settings.admin_bind}"
     token = settings.admin_token.get_secret_value() if settings.admin_token else None
