@@ -52,7 +52,7 @@ class Server:
             self._process = subprocess.Popen([self._programs / "postgres", *where], stdout=log, stderr=log, **self._own)
         while not self._answers():
             assert self._process.poll() is None, (self._folder / "log").read_text()
-            sleep(0.01)
+            sleep(0.01)  # a server that starts tells nobody when it is there
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stops it and ends its connections; by SIGQUIT without a last checkpoint, as a crash would."""

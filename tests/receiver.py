@@ -93,4 +93,4 @@ async def until(true: Callable[[], bool]) -> None:
     """Waits for what another server does."""
     with anyio.fail_after(20):
         while not true():  # noqa: ASYNC110 - the other server rings no bell
-            await anyio.sleep(0.05)
+            await anyio.sleep(0.05)  # between two looks

@@ -316,7 +316,7 @@ def test_ctrl_c_ends_packing_and_nothing_of_it_stays(keys: Path, study: Path, tm
     command = [sys.executable, "-m", "mdg.cli", *map(str, arguments), "--file", str(large), "-o", str(out / "e.zip")]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as packing:
         while packing.poll() is None and not list(out.iterdir()):
-            time.sleep(0.01)
+            time.sleep(0.01)  # until the other process has begun to write
         packing.send_signal(signal.SIGINT)
         assert packing.wait(60) == 130
     assert not list(out.iterdir())

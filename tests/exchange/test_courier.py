@@ -148,7 +148,7 @@ async def test_a_fault_of_ours_ends_neither_the_courier_nor_the_events_behind_it
             tasks.start_soon(Courier(store, OURS, REGISTRY, faulty).run)
             with anyio.fail_after(10):
                 while await owed(store) != ["1", "2"]:  # noqa: ASYNC110 - the database rings no bell
-                    await anyio.sleep(0.01)
+                    await anyio.sleep(0.01)  # between two looks
             tasks.cancel_scope.cancel()
     assert told == ["1", "2", "3"]
     assert [(one["event"], one["reason"]) for one in said] == [

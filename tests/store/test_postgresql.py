@@ -134,7 +134,7 @@ async def test_a_key_that_a_stranger_took_first_undoes_only_its_own_work(postgre
                 tasks.start_soon(attempt, store, add(study), raised)
             waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'transactionid'"
             while not postgresql.do(waits):  # noqa: ASYNC110 -- it is another program that waits
-                await anyio.sleep(0.01)
+                await anyio.sleep(0.01)  # between two looks
             stranger.commit()
     assert raised == [Unavailable]
     async with Store.open(url, read_only=True) as store:

@@ -147,7 +147,7 @@ async def test_every_connection_syncs_fully_and_maps_nothing(tmp_path: Path) -> 
 def _hold(path: str, held: object, release: object) -> None:
     with only_process(Path(path)):
         held.set()  # type: ignore[attr-defined] # multiprocessing gives its events no public type
-        release.wait(30)  # type: ignore[attr-defined]
+        release.wait(30)  # type: ignore[attr-defined] # likewise
 
 
 async def test_a_second_process_is_refused_but_may_read(tmp_path: Path) -> None:

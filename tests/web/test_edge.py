@@ -203,7 +203,7 @@ async def test_a_head_that_is_dripped_ends_the_connection(start: Start, monkeypa
             async def drip() -> None:
                 await stream.send(b"GET /livez HTTP/1.1\r\n")
                 while True:
-                    await anyio.sleep(0.05)
+                    await anyio.sleep(0.05)  # the drip
                     await stream.send(b"A")
 
             async def ended() -> None:

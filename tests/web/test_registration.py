@@ -33,7 +33,7 @@ PATIENCE = 60  # seconds; far beyond what it takes
 async def eventually(ask: Callable[[], Awaitable[object]], wanted: object) -> None:
     with anyio.fail_after(PATIENCE):
         while await ask() != wanted:  # noqa: ASYNC110 - what is waited for happens in another process
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.1)  # between two questions
 
 
 async def named(registry: Registry) -> list[str]:
@@ -101,7 +101,7 @@ async def test_a_gateway_serves_without_the_locator_and_registers_when_it_is_the
     monkeypatch.setenv("MDG_DEFAULT_ISSUER", "DEMO")
     arguments = ("--folder", str(phantom), "--sandbox", "--identity", str(csv), "--port", "0")
     with serving(*arguments, "--data", str(tmp_path / "data")) as (process, ready):
-        await anyio.sleep(1)
+        await anyio.sleep(1)  # by now the gateway has asked for the authority in vain
         with urllib.request.urlopen(f"{ready['public']}/readyz") as answer:  # noqa: S310, ASYNC210 - our own loopback address
             assert answer.read() == b"ok"
         with national_services(port):
