@@ -29,7 +29,8 @@ VERBS = [
         ["fetch"],
         ["demo"],
     ),
-    *(["sandbox", "serve"], ["sandbox", "token"], ["audit", "show"], ["config", "show"], ["config", "check"]),
+    *(["sandbox", "serve"], ["sandbox", "study"], ["sandbox", "token"]),
+    *(["audit", "show"], ["config", "show"], ["config", "check"]),
 ]
 HEAVY = (
     "pydicom",

@@ -1,14 +1,17 @@
-"""`mdg sandbox`: the stand-in for the national services as a process of its own, and one token from it."""
+"""`mdg sandbox`: the stand-in for the national services as a process of its own, one token from it, and a study that
+is nobody's."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from mdg.cli.consumer import ConsumerData, IhiText, Purpose, read_ihi
-from mdg.cli.terminal import Json, say
+from mdg.cli.terminal import Json, count, megabytes, progress, say
 from mdg.errors import InputOutput, Misuse
 
 app = typer.Typer(
@@ -46,6 +49,36 @@ def serve(
         as_json,
     )
     anyio.run(lambda: run(application, config))  # type: ignore[arg-type]  # hypercorn has ASGI types of its own
+
+
+@app.command()
+def study(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder for the study.")],
+    *,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another number makes another study of the patient.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Write the study of the demo as DICOM files: a CT of a body that never was, to try everything with."""
+    from mdg.sandbox.phantom import ISSUER, PATIENT_ID, SLICES, write_phantom
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputOutput(str(folder), "is already there and not an empty folder; name another one")
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with (
+        TemporaryDirectory(prefix=f".{folder.name}.", suffix=".part", dir=folder.absolute().parent) as beside,
+        progress(f"writing {folder}") as show,
+    ):
+        whole = Path(beside) / "study"  # a folder that is watched gets all of the study at once, or nothing
+        size = write_phantom(whole, seed=seed, progress=show)
+        whole.rename(folder.absolute())
+    say(
+        {"folder": str(folder), "instances": SLICES, "bytes": size, "patient_id": PATIENT_ID, "issuer": ISSUER},
+        (
+            f"{folder}: {count(SLICES, 'instance')}, {megabytes(size)}",
+            f"a phantom: patient {PATIENT_ID} of issuer {ISSUER} stands for nobody",
+        ),
+        as_json,
+    )
 
 
 @app.command()

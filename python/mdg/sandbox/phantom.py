@@ -52,10 +52,17 @@ class Vessel:
     radius: float
 
 
-def write_phantom(folder: Path, *, seed: int = 1, slices: int = SLICES, patient_id: str = PATIENT_ID) -> int:
+def write_phantom(
+    folder: Path,
+    *,
+    seed: int = 1,
+    slices: int = SLICES,
+    patient_id: str = PATIENT_ID,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
     """Writes the study into the new folder `folder`, one `.dcm` file for each slice; returns the bytes of pixel data
     and headers written. Another `seed` is another study of another `patient_id` if so named; fewer `slices` show the
-    same body."""
+    same body. `progress` is called with the bytes of pixel data so far and of all."""
     folder.mkdir(parents=True)
     total = 0
     pixels = draw(seed, slices)
@@ -63,6 +70,8 @@ def write_phantom(folder: Path, *, seed: int = 1, slices: int = SLICES, patient_
         path = folder / f"{number:04d}.dcm"
         _dataset(seed, slices, number, frame, patient_id).save_as(path, enforce_file_format=True)
         total += path.stat().st_size
+        if progress is not None:
+            progress(number * len(frame), slices * len(frame))
     return total
 
 
