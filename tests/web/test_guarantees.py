@@ -36,6 +36,7 @@ Start = Callable[..., Any]
 DISCOVERY = ("system/ImagingStudy.rs", "system/Endpoint.rs", "system/Patient.rs")
 EVERYTHING = (*DISCOVERY, "system/Subscription.crud", "urn:ief:scope:imaging.retrieve")
 PUBLIC = {
+    "/",
     "/livez",
     "/readyz",
     "/fhir/metadata",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from mdg.sandbox.identifiers import EXAMPLE_PROVIDER
-from mdg.web.ief_statement import HEADINGS
+from mdg.web.ief_statement import HEADINGS, LABELS
+from mdg.web.page import POLICY
 
 pytestmark = pytest.mark.anyio
 
@@ -37,10 +38,13 @@ async def test_the_page_carries_the_document_and_says_each_item(start: Start) ->
     assert embedded is not None
     assert json.loads(embedded[1]) == document
     assert re.findall('<h2 id="([a-z]+)">', page.text) == list(HEADINGS)
+    assert f"<dt>Organisation number (HPI-O)</dt><dd>{EXAMPLE_PROVIDER}</dd>" in page.text
+    assert f'<a href="{gateway.url}/fhir" rel="noreferrer">' in page.text
+    assert "<dt>Through HealthConnect from</dt><dd>no date yet</dd>" in page.text
     assert "<b>" not in page.text
     for date in roadmap.values():
         assert f"<dd>{date}</dd>" in page.text
-    assert page.headers["content-security-policy"] == "default-src 'none'"
+    assert page.headers["content-security-policy"] == POLICY
     assert page.headers["link"] == f'<{STATEMENT}.json>; rel="alternate"'
 
 
@@ -66,3 +70,11 @@ async def test_an_unchanged_statement_is_not_sent_again(start: Start) -> None:
     assert (again.status_code, again.content) == (304, b"")
     assert page.headers["etag"] != first.headers["etag"]
     assert refused.status_code == 406
+
+
+async def test_each_name_of_the_document_has_words_for_people(start: Start) -> None:
+    async with start(capabilities=ALL_ON) as gateway:
+        page = (await gateway.consumer.http.get(f"{gateway.url}{STATEMENT}.html")).text
+    shown = set(re.findall("<dt>(.*?)</dt>", page)) - {"FHIR CapabilityStatement"}
+    assert shown == set(LABELS.values())
+    assert "<dt>Contact</dt><dd>none given</dd>" in page

@@ -27,6 +27,7 @@ from mdg.web.authentication import Authentication
 from mdg.web.edge import Edge
 from mdg.web.fhir import FhirDoor
 from mdg.web.health import HealthDoor
+from mdg.web.home import HomeDoor
 from mdg.web.ief_statement import IefStatementDoor, ief_statement
 from mdg.web.jmix import JmixDoor
 from mdg.web.openapi import openapi
@@ -72,11 +73,26 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
             contact=settings.contact,
             service_id=settings.service,
             registries=[registry_url(settings)] if on.registration else [],
-        )
+        ),
+        sandbox=settings.sandbox,
+    )
+    home = HomeDoor(
+        f"{settings.name}: imaging gateway",
+        "Other gateways find and fetch imaging here, each with its own token. There is nothing to sign in to: people "
+        "use their own viewer, whose gateway asks this one.",
+        {
+            "What this service offers (IEF)": "/ief-capability-statement.html",
+            "FHIR CapabilityStatement": "/fhir/metadata",
+            "Where tokens come from": "/.well-known/smart-configuration",
+            "Readiness, for probes": "/readyz",
+        },
+        ready=partial(ready, rooms),
+        sandbox=settings.sandbox,
     )
     locked = partial(Route, middleware=[Middleware(Authentication, gate=rooms.gate)])
     routes: list[BaseRoute] = [
         # public
+        Route("/", home.home),
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
         Route("/fhir/metadata", fhir.metadata),
@@ -132,8 +148,24 @@ def create_admin(rooms: Rooms) -> Starlette:
     )
     url = f"http://{settings.admin_bind}"
     token = settings.admin_token.get_secret_value() if settings.admin_token else None
+    home = HomeDoor(
+        f"{settings.name}: for operators",
+        f"What the gateway at {settings.public_url} is doing. Keep this listener away from every public network.",
+        {
+            "Health": "/health",
+            "Studies and files that are not shown": "/problems",
+            "Work that is still to be done": "/jobs",
+            "Records of the audit": "/audit",
+            "Settings, without secrets": "/configuration",
+            "Metrics": "/metrics",
+            "All addresses (OpenAPI)": "/openapi.json",
+        },
+        ready=partial(ready, rooms),
+        sandbox=settings.sandbox,
+    )
     locked = partial(Route, middleware=[Middleware(AdminLock, token=token)])
     routes: list[BaseRoute] = [
+        locked("/", home.home),
         locked("/health", admin.health),
         locked("/version", admin.version),
         locked("/configuration", admin.configuration),

@@ -8,8 +8,7 @@ is public, holds nothing of any patient, and runs no script.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import orjson
 from starlette.requests import Request
@@ -17,6 +16,7 @@ from starlette.responses import Response
 
 from mdg.fhir import Json
 from mdg.web.asking import accepts, no_parameters
+from mdg.web.page import POLICY, link, page, terms, text
 
 HEADINGS = {
     "discovery": "Discovery now, and automated through HealthConnect",
@@ -24,6 +24,20 @@ HEADINGS = {
     "registration": "Registration",
     "subscription": "Subscription",
 }
+LABELS = {
+    "name": "Name",
+    "hpio": "Organisation number (HPI-O)",
+    "contact": "Contact",
+    "mechanism": "By",
+    "automated": "Automated",
+    "url": "Address",
+    "automated_healthconnect_by": "Automated through HealthConnect from",
+    "healthconnect_by": "Through HealthConnect from",
+    "registries": "Registries that are told",
+}
+"""The words of the page for the names of the document."""
+WORDS = {"fhir-r4": "FHIR R4", "jmix": "JMIX"}
+UNSAID = {"contact": "none given", "registries": "none"}
 JSON, HTML = "application/json", "text/html"
 
 
@@ -64,9 +78,10 @@ def ief_statement(
 class IefStatementDoor:
     """Answers with `statement`, which does not change while the gateway runs."""
 
-    def __init__(self, statement: Json) -> None:
+    def __init__(self, statement: Json, *, sandbox: bool) -> None:
         self._json = orjson.dumps(statement)
-        self._html = "".join(_page(statement, self._json)).encode()
+        title = f"{statement['organisation']['name']}: IEF Capability Statement"
+        self._html = page(title, _body(statement, self._json), sandbox=sandbox).encode()
 
     async def negotiated(self, request: Request) -> Response:
         """`GET /ief-capability-statement`: a page for browsers, JSON for machines."""
@@ -91,42 +106,45 @@ class IefStatementDoor:
             "Cache-Control": "max-age=300",
             "Vary": "Accept",
             "Link": f'</ief-capability-statement.{other}>; rel="alternate"',
-            "Content-Security-Policy": "default-src 'none'",
+            "Content-Security-Policy": POLICY,
         }
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         return Response(content, headers=headers, media_type=type_)
 
 
-def _page(statement: Json, document: bytes) -> Iterator[str]:
+def _body(statement: Json, document: bytes) -> Iterator[str]:
     """The document, an item to a heading; what it holds is text, whatever it looks like."""
-    title = escape(f"{statement['organisation']['name']}: IEF Capability Statement")
-    yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body>'
-    yield f"<h1>{title}</h1>{_list(statement['organisation'])}"
+    yield "<p>What this service offers to the Imaging Exchange Framework, today and by which date.</p>"
+    yield _list(_flat(statement["organisation"]))
     for item, heading in HEADINGS.items():
         if item in statement:
-            yield f'<h2 id="{item}">{heading}</h2>{_list(statement[item])}'
+            yield f'<h2 id="{item}">{heading}</h2>{_list(_flat(statement[item]))}'
+    yield f"<h2>For machines</h2>{terms({'FHIR CapabilityStatement': link(statement['links']['fhir_metadata'])})}"
     embedded = document.decode().replace("<", "\\u003c")
-    yield f'<script type="application/json" id="ief">{embedded}</script></body></html>'
+    yield f'<script type="application/json" id="ief">{embedded}</script>'
 
 
-def _list(said: Mapping[str, object]) -> str:
-    return (
-        "<dl>"
-        + "".join(f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{_text(said[name])}</dd>" for name in said)
-        + "</dl>"
-    )
+def _flat(item: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """(name, value) of an item, those of "current" among them."""
+    for name, value in item.items():
+        if isinstance(value, dict):
+            yield from _flat(value)
+        else:
+            yield name, value
 
 
-def _text(value: object) -> str:
+def _list(said: Iterable[tuple[str, object]]) -> str:
+    return terms({LABELS.get(name, name): _said(name, value) for name, value in said})
+
+
+def _said(name: str, value: object) -> str:
     match value:
-        case dict():
-            return _list(value)
         case list():
-            return escape(", ".join(map(str, value))) or "none"
+            return ", ".join(link(str(one)) for one in value) or UNSAID[name]
         case bool():
             return "yes" if value else "no"
         case None:
             return "no date yet"
         case _:
-            return escape(str(value)) or "not said"
+            return link(str(value), WORDS.get(str(value), "")) or text(UNSAID.get(name, ""))
