@@ -4,11 +4,11 @@ but the DICOM files of one study of one patient is refused by the name of the fi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -18,10 +18,14 @@ from mdg.cli.terminal import Json, advise, count, megabytes, new_place, progress
 from mdg.errors import InputOutput, Misuse, Refused, Unsupported
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mdg.cli.keyfile import Party
-    from mdg.envelope import Header
+    from mdg.sources.headers import Header
 
 PROFILES = ("jmix-1.0",)
+BATCH = 512
+"""Headers that are read at once."""
 
 
 def pack(
@@ -54,7 +58,7 @@ def pack(
     attached = _attached(file or [])
     instances = _instances(study_dir)
     with _explained(), progress(f"packing {out.name}") as show:
-        identifiers = _identifiers(envelope.header(instances[0]), sender)
+        identifiers = _identifiers(instances, sender)
         report = envelope.pack(
             [(str(path), None) for path in instances],
             files=attached,
@@ -114,17 +118,62 @@ def _attached(files: list[Path]) -> list[tuple[str, str]]:
     return [(str(path), path.name) for path in files]
 
 
-def _identifiers(header: Header, sender: Party) -> list[tuple[str, str]]:
+def _identifiers(instances: Sequence[Path], sender: Party) -> list[tuple[str, str]]:
     """The patient's identifiers for metadata.json: the local number under a system of the sender, so that equal numbers
-    of two hospitals never meet (fhir-au 1.4), and each IHI that the header carries."""
-    from mdg.model.identity import HPIO_SYSTEM, IHI_SYSTEM, MEDICAL_RECORD_SYSTEM
+    of two hospitals never meet (fhir-au 1.4), and the IHI, whichever of the files carry it.
+
+    `Refused` E_DICOM_IDENTITY names two files that disagree, and never a number, by the rules of the gateway's index
+    (docs/spec/patient-identity.md, "From a local id to an IHI")."""
+    from mdg.model.identity import HPIO_SYSTEM, IHI_SYSTEM, MEDICAL_RECORD_SYSTEM, Ihi, LocalId
+    from mdg.sources import facts
+
+    studies: dict[str, Path] = {}
+    patients: dict[LocalId, Path] = {}
+    ihis: dict[Ihi, Path] = {}
+    first: Header | None = None
+    for path, header in _headers(instances):
+        study, _, _, said = facts.facts(header, str(path))
+        whose = facts.whose([said], default_issuer="")
+        studies.setdefault(study, path)
+        for local in whose.patients:
+            patients.setdefault(local, path)
+        for ihi in sorted(whose.ihis):
+            ihis.setdefault(ihi, path)
+        first = first or header
+    assert first is not None  # noqa: S101 # `_instances` gives at least one
+    own_folder = "one envelope holds one study of one patient: give each study a folder of its own"
+    _agree(studies, "belongs to another study than", own_folder)
+    _agree(patients, "names another PatientID, or another issuer of it, than", own_folder)
+    _agree(ihis, "names another IHI than", "find out at the origin whose study it is, and correct the files there")
 
     scope, _, hpio = sender.entity["id"].rpartition("/")
     system = f"{MEDICAL_RECORD_SYSTEM}/{hpio}" if scope == HPIO_SYSTEM else f"{sender.entity['id']}/medicalrecord"
-    if header.IssuerOfPatientID:
-        system += f"/{quote(header.IssuerOfPatientID, safe='')}"
-    local = [(system, header.PatientID)] if header.PatientID else []
-    return local + [(IHI_SYSTEM, ihi) for ihi in dict.fromkeys(ihi for ihi, _ in header.ihis)]
+    if first.IssuerOfPatientID:
+        system += f"/{quote(first.IssuerOfPatientID, safe='')}"
+    return [(system, first.PatientID or ""), *((IHI_SYSTEM, ihi) for ihi in ihis)]
+
+
+def _headers(instances: Sequence[Path]) -> Iterator[tuple[Path, Header]]:
+    """Each file with its header, in order, read by as many threads as there are cores."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from mdg.sources.headers import read_header
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as readers:
+        for start in range(0, len(instances), BATCH):  # so that a file that is refused ends the reading soon
+            some = instances[start : start + BATCH]
+            yield from zip(some, readers.map(read_header, map(str, some)), strict=True)
+
+
+def _agree(found: Mapping[Any, Path], differs: str, advice: str) -> None:
+    """`Refused` unless all files say the same; `found` has the first file that says each thing."""
+    if len(found) < 2:
+        return
+    one, other, *_ = found.values()
+    why = f"{differs} {one}" if one != other else f"{differs.removesuffix(' than')} beside its first one"
+    error = Refused("E_DICOM_IDENTITY", str(other), why)
+    error.add_note(advice)
+    raise error
 
 
 @contextmanager
@@ -133,9 +182,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        if error.code == "E_DICOM_IDENTITY":
-            error.add_note("one envelope holds one study of one patient: give each study a folder of its own")
-        elif error.code.startswith("E_DICOM"):
+        if error.code == "E_DICOM":
             error.add_note(f"take {Path(error.part).name} out of the folder, or send it along as it is with --file")
         raise
     except Unsupported as error:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mdg import _core
-from mdg._core import Header
 from mdg.envelope.report import Packed, Report
 
-__all__ = ["Header", "Packed", "Progress", "Report", "Trust", "header", "inspect", "open_", "pack", "verify"]
+__all__ = ["Packed", "Progress", "Report", "Trust", "inspect", "open_", "pack", "verify"]
 
 Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all), at most every 8 MiB; what it raises ends the work."""
@@ -67,12 +66,6 @@ def pack(
         progress=progress,
     )
     return Packed.from_json(report)
-
-
-def header(path: Path) -> Header:
-    """The header of an instance that is to be packed, from which the caller takes the patient's identifiers. Errors as
-    `pack`."""
-    return _core.read_header(str(path))
 
 
 def inspect(path: Path) -> Report:

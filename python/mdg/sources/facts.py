@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -78,16 +79,37 @@ def first(rows: Sequence[Facts], keyword: str) -> str | None:
     return next((str(row[keyword]) for row in rows if keyword in row), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Whose a study is, as its files say it. More than one patient, or more than one IHI, is doubt that only a person
+    can settle (docs/spec/patient-identity.md, "From a local id to an IHI")."""
+
+    patients: frozenset[LocalId]
+    """Each PatientID with its issuer."""
+    claims: frozenset[tuple[Ihi, str]]
+    """Each IHI with the number of the form in which a file writes it."""
+
+    @property
+    def ihis(self) -> frozenset[Ihi]:
+        """Each IHI."""
+        return frozenset(ihi for ihi, _ in self.claims)
+
+
+def whose(rows: Iterable[Facts], default_issuer: str) -> Whose:
+    """What the instances `rows` say together. A file without IssuerOfPatientID counts under `default_issuer`."""
+    patients: set[LocalId] = set()
+    claims: set[tuple[Ihi, str]] = set()
+    for row in rows:
+        patients.add(local_id(row, default_issuer))
+        pairs = row.get("ihis", [])
+        assert isinstance(pairs, list)  # noqa: S101 # `facts` wrote it so
+        claims.update((Ihi(value), form) for value, form in pairs)  # the core checked prefix and check digit
+    return Whose(frozenset(patients), frozenset(claims))
+
+
 def local_id(row: Facts, default_issuer: str) -> LocalId:
     """Whose the instance is; without IssuerOfPatientID the service's own issuer counts (fhir-au 1.5)."""
     return LocalId(str(row["PatientID"]), str(row.get("IssuerOfPatientID", default_issuer)))
-
-
-def ihis(row: Facts) -> list[tuple[Ihi, str]]:
-    """(IHI, form) of the instance; the core checked prefix and check digit when it read the file."""
-    pairs = row.get("ihis", [])
-    assert isinstance(pairs, list)  # noqa: S101 # `facts` wrote it so
-    return [(Ihi(value), form) for value, form in pairs]
 
 
 def day(value: str | None) -> date | None:

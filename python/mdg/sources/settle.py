@@ -147,17 +147,17 @@ def _facts(
 ) -> tuple[dict[str, Any], list[Claim]]:
     """(values of the study row, what the files say about the patient's IHI). Mixed patients prove nothing about any."""
     rows = [row for _, row in said]
-    people = {facts.local_id(row, terms.default_issuer) for row in rows}
+    whose = facts.whose(rows, terms.default_issuer)
     owner = facts.local_id(rows[0], terms.default_issuer)
     objects = {row.uid: row for row in reversed(files)}
     quarantine = None
-    if len(people) > 1:
+    if len(whose.patients) > 1:
         quarantine = MIXED_PATIENTS
     elif any(objects[row.uid].sha256 != row.sha256 for row in files):
         quarantine = DUPLICATE_INSTANCE
-    named = {(ihi, f"dicom-{form}") for row in rows for ihi, form in facts.ihis(row)}
+    named = {(ihi, f"dicom-{form}") for ihi, form in whose.claims}
     named |= {(ihi, JMIX) for ihi in envelope_ihis}
-    claims = [Claim(owner, ihi, by) for ihi, by in sorted(named)] if len(people) == 1 else []
+    claims = [Claim(owner, ihi, by) for ihi, by in sorted(named)] if len(whose.patients) == 1 else []
     values = {
         "issuer": owner.issuer,
         "patient": owner.value,
