@@ -107,8 +107,8 @@ class IssuerSettings(_Frozen):
 
 
 class Capabilities(_Frozen):
-    """What this gateway offers; what is off answers 404 and vanishes from `/fhir/metadata` and from
-    `/ief-capability-statement`."""
+    """What this gateway offers; what is off answers 404, vanishes from `/fhir/metadata`, and is not offered by
+    `/ief-capability-statement`, which then gives the date of `roadmap` only."""
 
     discovery: bool = True
     """Search and read of imaging metadata by FHIR."""
@@ -129,8 +129,8 @@ class Capabilities(_Frozen):
 
 
 class Roadmap(_Frozen):
-    """By when each capability is automated through HealthConnect, as the organisation promises it (IEF Conformance 3
-    to 5); without a date nothing is promised."""
+    """By when each capability is automated through HealthConnect, as the organisation promises it (IEF
+    "Capability Statement Publishing", items 3 to 5); without a date nothing is promised."""
 
     discovery: date | None = None
     """Discovery."""

@@ -1,4 +1,4 @@
-"""The IEF Capability Statement: one document for people and machines, without what is switched off."""
+"""The IEF Capability Statement: one document for people and machines, with its five items always."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ async def test_the_page_carries_the_document_and_says_each_item(start: Start) ->
     assert document["organisation"]["contact"] == "<b>a@example.org</b>"
     assert document["discovery"]["current"]["url"] == f"{gateway.url}/fhir"
     assert document["retrieval"]["automated_healthconnect_by"] == "2028-06-30"
-    assert document["registration"] == {"registries": [registry], "healthconnect_by": "2027-03-31"}
+    assert document["registration"] == {
+        "registers_with_healthconnect": True,
+        "registries": [registry],
+        "healthconnect_by": "2027-03-31",
+    }
     assert document["subscription"]["healthconnect_by"] is None
     embedded = re.search('<script type="application/json" id="ief">(.*?)</script>', page.text)
     assert embedded is not None
@@ -48,16 +52,42 @@ async def test_the_page_carries_the_document_and_says_each_item(start: Start) ->
     assert page.headers["link"] == f'<{STATEMENT}.json>; rel="alternate"'
 
 
+async def test_cap5_the_five_items_stay_when_a_capability_is_off_and_say_from_when_it_will_be_on(start: Start) -> None:
+    """An organisation publishes the statement in its first year, before anything is switched on: that is its use."""
+    roadmap = {"registration": "2027-03-31", "discovery": "2028-03-31", "retrieval": "2029-03-31"}
+    off = dict.fromkeys(("discovery", "retrieval", "registration", "subscription"), False)
+    async with start(capabilities=off, roadmap=roadmap) as gateway:
+        document = (await gateway.consumer.http.get(f"{gateway.url}{STATEMENT}.json")).json()
+        page = (await gateway.consumer.http.get(f"{gateway.url}{STATEMENT}.html")).text
+    assert document["discovery"] == {"current": None, "automated_healthconnect_by": "2028-03-31"}
+    assert document["retrieval"] == {"current": None, "automated_healthconnect_by": "2029-03-31"}
+    assert document["registration"] == {
+        "registers_with_healthconnect": False,
+        "registries": [],
+        "healthconnect_by": "2027-03-31",
+    }
+    assert document["subscription"] == {"url": None, "healthconnect_by": None}
+    assert re.findall('<h2 id="([a-z]+)">', page) == list(HEADINGS)
+    assert page.count("<dt>Now</dt><dd>not by this gateway</dd>") == 2
+    assert page.count("not offered") == 1
+    for date in roadmap.values():
+        assert f"<dd>{date}</dd>" in page
+
+
 @pytest.mark.parametrize("off", list(HEADINGS))
-async def test_what_is_switched_off_is_not_in_it(start: Start, off: str) -> None:
+async def test_what_is_switched_off_has_no_address_in_it(start: Start, off: str) -> None:
     on = {"discovery": True, "retrieval": True} | ALL_ON | {off: False}
     if off == "discovery":  # whose studies the two others name
         on |= {"registration": False, "subscription": False}
     async with start(capabilities=on) as gateway:
         document = (await gateway.consumer.http.get(f"{gateway.url}{STATEMENT}.json")).json()
-        page = (await gateway.consumer.http.get(f"{gateway.url}{STATEMENT}.html")).text
-    assert {item for item in HEADINGS if item in document} == {item for item, offered in on.items() if offered}
-    assert f'id="{off}"' not in page
+    addresses = {
+        "discovery": document["discovery"]["current"],
+        "retrieval": document["retrieval"]["current"],
+        "registration": document["registration"]["registries"],
+        "subscription": document["subscription"]["url"],
+    }
+    assert {item for item, address in addresses.items() if address} == {item for item, offered in on.items() if offered}
 
 
 async def test_an_unchanged_statement_is_not_sent_again(start: Start) -> None:
@@ -76,5 +106,5 @@ async def test_each_name_of_the_document_has_words_for_people(start: Start) -> N
     async with start(capabilities=ALL_ON) as gateway:
         page = (await gateway.consumer.http.get(f"{gateway.url}{STATEMENT}.html")).text
     shown = set(re.findall("<dt>(.*?)</dt>", page)) - {"FHIR CapabilityStatement"}
-    assert shown == set(LABELS.values())
+    assert shown == set(LABELS.values()) - {LABELS["current"]}, "that one stands where a mechanism does not"
     assert "<dt>Contact</dt><dd>none given</dd>" in page

@@ -1,8 +1,9 @@
 """The IEF Capability Statement: the framework's five items about this service, for people and for machines (IEF
-Conformance 1 to 5; fhir-au 8.3).
+"Capability Statement Publishing"; clauses CAP5.1 to CAP5.5 of docs/conformance.md).
 
-The page is made from the JSON document and carries it, so the two cannot differ. What is switched off is not in it. It
-is public, holds nothing of any patient, and runs no script.
+The page is made from the JSON document and carries it, so the two cannot differ. All five items are always there: of a
+capability that is switched off, the statement says that it is not offered now, and the date by which it will be. The
+statement is public, holds nothing of any patient, and runs no script.
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ LABELS = {
     "name": "Name",
     "hpio": "Organisation number (HPI-O)",
     "contact": "Contact",
+    "current": "Now",
     "mechanism": "By",
     "automated": "Automated",
     "url": "Address",
     "automated_healthconnect_by": "Automated through HealthConnect from",
     "healthconnect_by": "Through HealthConnect from",
+    "registers_with_healthconnect": "Registers patients now",
     "registries": "Registries that are told",
 }
 """The words of the page for the names of the document."""
 WORDS = {"fhir-r4": "FHIR R4", "jmix": "JMIX"}
-UNSAID = {"contact": "none given", "registries": "none"}
+UNSAID = {"contact": "none given", "current": "not by this gateway", "registries": "none", "url": "not offered"}
 JSON, HTML = "application/json", "text/html"
 
 
@@ -54,23 +57,29 @@ def ief_statement(
 ) -> Json:
     """The document. `capabilities` says what is on, `roadmap` by when (`YYYY-MM-DD`) each is automated through
     HealthConnect; `registries` are those that are told of what is here."""
-    items: dict[str, Json] = {
-        "discovery": {
-            "current": {"mechanism": "fhir-r4", "automated": True, "url": f"{public_url}/fhir"},
-            "automated_healthconnect_by": roadmap["discovery"],
-        },
-        "retrieval": {
-            "current": {"mechanism": "jmix", "automated": True, "url": f"{public_url}/api/jmix"},
-            "automated_healthconnect_by": roadmap["retrieval"],
-        },
-        "registration": {"registries": list(registries), "healthconnect_by": roadmap["registration"]},
-        "subscription": {"url": f"{public_url}/fhir/Subscription", "healthconnect_by": roadmap["subscription"]},
-    }
+    found = {"mechanism": "fhir-r4", "automated": True, "url": f"{public_url}/fhir"}
+    fetched = {"mechanism": "jmix", "automated": True, "url": f"{public_url}/api/jmix"}
     return {
         "ief_version": "1.0",
         "organisation": {"name": name, "hpio": hpio, "contact": contact},
         "service_ids": [service_id],
-        **{item: said for item, said in items.items() if capabilities[item]},
+        "discovery": {
+            "current": found if capabilities["discovery"] else None,
+            "automated_healthconnect_by": roadmap["discovery"],
+        },
+        "retrieval": {
+            "current": fetched if capabilities["retrieval"] else None,
+            "automated_healthconnect_by": roadmap["retrieval"],
+        },
+        "registration": {
+            "registers_with_healthconnect": capabilities["registration"],
+            "registries": list(registries),
+            "healthconnect_by": roadmap["registration"],
+        },
+        "subscription": {
+            "url": f"{public_url}/fhir/Subscription" if capabilities["subscription"] else None,
+            "healthconnect_by": roadmap["subscription"],
+        },
         "links": {"fhir_metadata": f"{public_url}/fhir/metadata"},
     }
 
@@ -118,8 +127,7 @@ def _body(statement: Json, document: bytes) -> Iterator[str]:
     yield "<p>What this service offers to the Imaging Exchange Framework, today and by which date.</p>"
     yield _list(_flat(statement["organisation"]))
     for item, heading in HEADINGS.items():
-        if item in statement:
-            yield f'<h2 id="{item}">{heading}</h2>{_list(_flat(statement[item]))}'
+        yield f'<h2 id="{item}">{heading}</h2>{_list(_flat(statement[item]))}'
     yield f"<h2>For machines</h2>{terms({'FHIR CapabilityStatement': link(statement['links']['fhir_metadata'])})}"
     embedded = document.decode().replace("<", "\\u003c")
     yield f'<script type="application/json" id="ief">{embedded}</script>'
@@ -145,6 +153,6 @@ def _said(name: str, value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case None:
-            return "no date yet"
+            return UNSAID.get(name, "no date yet")
         case _:
             return link(str(value), WORDS.get(str(value), "")) or text(UNSAID.get(name, ""))
