@@ -96,7 +96,7 @@ async def world(store: Store, clock: Clock) -> World:
     site = Site(Answer(200, json.dumps(authority.jwks()).encode()))
     issuer = Issuer(ISSUER, Jwks(f"{ISSUER}/jwks", site, clock=clock.monotonic))
     directory = LocalDirectory([], [ORGANISATION])
-    revocations = Revocations()
+    revocations = Revocations(store, CUSTODIAN)
     replay = Replay(store, CUSTODIAN)
     gate = Gate([issuer], directory, replay, PUBLIC_URL, revocations=revocations, clock=clock)
     return World(authority, site, directory, revocations, replay, clock, gate)

@@ -112,6 +112,26 @@ async def test_answers_are_remembered_for_five_minutes(service: Service) -> None
     assert not await directory.organisation_active(ACTIVE)
 
 
+async def test_an_organisation_that_is_served_is_asked_about_again_and_an_outage_cuts_nobody_at_once(
+    service: Service,
+) -> None:
+    clock = Clock()
+    directory = HttpDirectory("https://directory.example", service, clock=clock)
+    assert await directory.organisation_active(ACTIVE)
+    clock.now = 4
+    assert await directory.organisation_active(ACTIVE, fresh=5)
+    assert service.asked == 1
+    service.down = True
+    for clock.now in (5, 10, 29):
+        assert await directory.organisation_active(ACTIVE, fresh=5)
+    assert service.asked == 2, "a directory that is down is left alone for a while"
+    service.down = False
+    service.status[ACTIVE] = "suspended"
+    clock.now = 36
+    assert not await directory.organisation_active(ACTIVE, fresh=5)
+    assert not await directory.organisation_active(ACTIVE), "new calls know it too"
+
+
 async def test_an_absence_is_remembered_for_half_a_minute(service: Service) -> None:
     clock = Clock()
     service.cards = []

@@ -127,11 +127,8 @@ async def play(case: Case, world: World, capfd: pytest.CaptureFixture[str]) -> N
     for number in range(case.said.get("repeat", 1)):
         sent = await prepare(case, world, number)
         files = kept_files(world)
-        try:
+        async with world.revoked(case.said.get("revoke"), sent.token):
             answer = await world.send(sent.raw)
-        finally:
-            world.rooms.gate.revocations.token_ids.clear()
-            world.rooms.gate.revocations.holders.clear()
         check_answer(case, answer)
         if "alike" in case.said:
             first = next(
@@ -156,6 +153,7 @@ class Sent:
 
     raw: bytes
     request_id: str
+    token: str
     secret: tuple[str, ...]
 
 
@@ -171,7 +169,6 @@ async def prepare(case: Case, world: World, number: int) -> Sent:
     method, path = said["method"], world.forgery.resolve(said["path"])
     words |= {"token": token, "path": path}
     proof = words["proof"] = world.forgery.proof(token, method, path, said.get("proof", {}))
-    revoke(world, said.get("revoke"), token)
     request_id = str(uuid4())
     fields = [f"Authorization: {value}" for value in world.forgery.resolve(said.get("authorization", ["DPoP {token}"]))]
     fields += [f"DPoP: {value}" for value in world.forgery.resolve(said.get("proofs", ["{proof}"]))]
@@ -183,15 +180,7 @@ async def prepare(case: Case, world: World, number: int) -> Sent:
         method, target, fields, body, said.get("content_type", FORM), host=host, framing=said.get("framing")
     )
     secret = (token, proof, words["patient"], words["other_patient"], words["unknown_patient"], "canary", "evil")
-    return Sent(raw, request_id, tuple(value for value in secret if value))
-
-
-def revoke(world: World, what: str | None, token: str) -> None:
-    claims = world.forgery.claims_of(token) if what else {}
-    if what == "token":
-        world.rooms.gate.revocations.token_ids.add(claims["jti"])
-    elif what == "client":
-        world.rooms.gate.revocations.holders.add(claims["client_id"])
+    return Sent(raw, request_id, token, tuple(value for value in secret if value))
 
 
 def check_answer(case: Case, answer: Answer) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import anyio
+import httpx2
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -26,7 +27,7 @@ from starlette.routing import Route
 from tests.authority import ACT_REASON, CUSTODIAN, ORGANISATION, OTHER_PATIENT, PATIENT, Json
 from tests.negative.forgery import Forgery
 
-from mdg.app import Rooms, create_public, open_gateway
+from mdg.app import Rooms, create_admin, create_public, open_gateway
 from mdg.config import Capabilities, IssuerSettings, Settings
 from mdg.keys import Card, Ed25519Key, X25519Key
 from mdg.sandbox.phantom import write_phantom
@@ -108,6 +109,7 @@ class World:
 
     def __init__(self, rooms: Rooms, services: Services, address: tuple[str, int]) -> None:
         self.rooms = rooms
+        self.admin = f"http://{rooms.settings.admin_bind}"
         self.services = services
         self.address = address
         self.public_url = rooms.settings.public_url
@@ -167,6 +169,30 @@ class World:
         fields = [f"Authorization: DPoP {token}", f"DPoP: {proof}"]
         return await self.send(self.message(method, path + query, fields, body, content_type))
 
+    @asynccontextmanager
+    async def revoked(self, kind: str | None, token: str) -> AsyncGenerator[None]:
+        """While it lasts the operator has revoked what `token` says of `kind`, by the door that operators have."""
+        if kind is None:
+            yield
+            return
+        claims = self.forgery.claims_of(token)
+        iua = claims["extensions"]["ihe_iua"]
+        value = {
+            "token": claims["jti"],
+            "client": claims["client_id"],
+            "subject": claims["sub"],
+            "practitioner": iua["national_provider_identifier"].rpartition("/")[2],
+            "organisation": iua["subject_organization_id"].rpartition("/")[2],
+        }[kind]
+        async with httpx2.AsyncClient() as operator:
+            made = await operator.post(f"{self.admin}/revocations", json={"kind": kind, "value": value})
+            assert made.status_code == 201, made.text
+            try:
+                yield
+            finally:
+                ended = await operator.delete(f"{self.admin}/revocations/{made.json()['id']}")
+                assert ended.status_code == 204, ended.text
+
     def message(
         self,
         method: str,
@@ -218,10 +244,11 @@ def listening() -> socket.socket:
 async def opened(folder: Path) -> AsyncGenerator[World]:
     """The world, with its data under `folder`."""
     services, stop = Services(), anyio.Event()
-    inner, outer = listening(), listening()
+    inner, outer, admin = listening(), listening(), listening()
     services.url = f"http://127.0.0.1:{inner.getsockname()[1]}"
     address = ("127.0.0.1", outer.getsockname()[1])
-    settings = _settings(folder, services.url, f"http://{address[0]}:{address[1]}")
+    admin_bind = f"127.0.0.1:{admin.getsockname()[1]}"
+    settings = _settings(folder, services.url, f"http://{address[0]}:{address[1]}", admin_bind)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listen, services.app(), inner, stop.wait)
@@ -229,17 +256,18 @@ async def opened(folder: Path) -> AsyncGenerator[World]:
                 world = World(rooms, services, address)
                 await _fill(world, folder)
                 tasks.start_soon(listen, create_public(rooms), outer, stop.wait)
+                tasks.start_soon(listen, create_admin(rooms), admin, stop.wait)
                 await _seal_others(world)
                 try:
                     yield world
                 finally:
                     stop.set()
     finally:
-        for taken in (inner, outer):
+        for taken in (inner, outer, admin):
             taken.detach()  # the server has closed what it was given
 
 
-def _settings(folder: Path, services: str, public_url: str) -> Settings:
+def _settings(folder: Path, services: str, public_url: str, admin_bind: str) -> Settings:
     issuers = [
         IssuerSettings(iss=f"{services}/{name}", jwks_url=f"{services}/{name}/jwks", algorithms=frozenset({algorithm}))
         for name, algorithm in (
@@ -255,6 +283,7 @@ def _settings(folder: Path, services: str, public_url: str) -> Settings:
     return Settings(
         custodian=CUSTODIAN,
         public_url=public_url,
+        admin_bind=admin_bind,
         data=folder / "data",
         folders=(folder / "images",),
         default_issuer="DEMO",

@@ -7,15 +7,18 @@ from mdg.access.decide import decide, require
 from mdg.access.issuer import Issuer, Jwks
 from mdg.access.replay import Replay
 from mdg.access.request import RetrievalRequest, verify_request
-from mdg.access.requester import Gate, Revocations
+from mdg.access.requester import Gate
+from mdg.access.revocations import Of, Revocation, Revocations
 from mdg.access.ticket import Tickets
 
 __all__ = [
     "Gate",
     "Issuer",
     "Jwks",
+    "Of",
     "Replay",
     "RetrievalRequest",
+    "Revocation",
     "Revocations",
     "Tickets",
     "decide",

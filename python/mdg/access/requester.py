@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from mdg.access.dpop import verify_proof
 from mdg.access.issuer import KID_LIMIT, Issuer
 from mdg.access.jwt import Malformed, UnverifiedToken
+from mdg.access.revocations import NothingRevoked, Revoked
 from mdg.errors import Forbidden, Invalid, Unauthenticated
 from mdg.keys import Directory
 from mdg.model.identity import HealthcareIdentifier, HpiI, HpiO, Ihi
@@ -24,6 +24,7 @@ TYPES = ("at+jwt", "application/at+jwt")
 LIFE_MOST = 600  # seconds from iat to exp
 SKEW = 30  # seconds that exp may be past
 AHEAD = 60  # seconds that iat and nbf may lie in the future
+STILL = 5.0  # seconds after which the directory is asked again about an organisation that is being served
 PURPOSE_SYSTEM = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 CREDENTIALS = re.compile(r"([A-Za-z]+) +(\S+)")
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 3.3
@@ -34,20 +35,6 @@ Identifier = TypeVar("Identifier", bound=HealthcareIdentifier)
 def utc_now() -> datetime:
     """The time by the machine's clock."""
     return datetime.now(UTC)
-
-
-@dataclass
-class Revocations:
-    """Tokens, clients, people and organisations that no longer count (fhir-au 3.4 step 6), by the value in the
-    token."""
-
-    token_ids: set[str] = field(default_factory=set)
-    holders: set[str] = field(default_factory=set)
-
-    def cover(self, requester: Requester) -> bool:
-        """Whether anything in this token was revoked."""
-        named = {requester.client_id, requester.subject, requester.organisation, requester.practitioner}
-        return requester.token_id in self.token_ids or not self.holders.isdisjoint(named - {None})
 
 
 class Uses(Protocol):
@@ -68,7 +55,7 @@ class Gate:
         public_url: str,
         *,
         audience: str | None = None,
-        revocations: Revocations | None = None,
+        revocations: Revoked | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._issuers = {issuer.iss: issuer for issuer in issuers}
@@ -76,7 +63,7 @@ class Gate:
         self._uses = uses
         self._public_url = public_url.rstrip("/")
         self._audience = audience or f"{self._public_url}/fhir"
-        self.revocations = revocations or Revocations()
+        self._revocations = revocations or NothingRevoked()
         self._clock = clock
 
     async def authenticate(
@@ -96,7 +83,7 @@ class Gate:
             requester = _requester(token.claims, issuer, self._audience, now)
         except Malformed as error:
             raise Unauthenticated(reason=f"token-{error}") from None
-        if self.revocations.cover(requester):
+        if await self._revocations.cover(requester):
             raise Unauthenticated(reason="token-revoked")
         await verify_proof(
             dpop,
@@ -113,12 +100,13 @@ class Gate:
 
     async def still_stands(self, requester: Requester) -> bool:
         """Whether someone who was authenticated once would still be let in, but for the age of the token: the issuer is
-        trusted, the client registered, nothing revoked, the organisation active. `Unavailable` without a directory."""
+        trusted, the client registered, nothing revoked, the organisation active. The answer of the directory is at most
+        STILL seconds old while the directory answers. `Unavailable` without a directory or the store."""
         issuer = self._issuers.get(requester.issuer)
         registered = issuer is not None and issuer.registers(requester.client_id, requester.organisation)
-        if not registered or self.revocations.cover(requester):
+        if not registered or await self._revocations.cover(requester):
             return False
-        return await self._directory.organisation_active(requester.organisation)
+        return await self._directory.organisation_active(requester.organisation, fresh=STILL)
 
     async def _proof_seen(self, key: str, until: datetime) -> bool:
         return await self._uses.seen("dpop", key, until)

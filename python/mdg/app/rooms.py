@@ -15,7 +15,7 @@ import anyio
 from anyio import to_thread
 
 from mdg import __version__
-from mdg.access import Gate, Issuer, Jwks, Replay, Tickets, decide
+from mdg.access import Gate, Issuer, Jwks, Replay, Revocations, Tickets, decide
 from mdg.app.services import directory_url, issuers, origins, registry_url, token_url
 from mdg.audit import Audit
 from mdg.audit.event import Agent
@@ -59,6 +59,7 @@ class Rooms:
     received: ReceivedSource
     audit: Audit
     gate: Gate
+    revocations: Revocations
     cursors: Cursors
     discovery: Discovery
     retrieval: Retrieval
@@ -102,6 +103,15 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
     cursors = Cursors(judge.clock)
     envelopes = Envelopes(store, settings.data / "spool", custodian, keyring, timedelta(hours=settings.envelope_hours))
     workshop = await stack.enter_async_context(Workshop(envelopes, judge.clock).working())
+    revocations = Revocations(store, custodian)
+    gate = Gate(
+        [Issuer(one.iss, Jwks(one.jwks_url, outbound), one.algorithms, one.clients) for one in issuers(settings)],
+        directory,
+        replay,
+        settings.public_url,
+        revocations=revocations,
+        clock=judge.clock,
+    )
     retrieval = Retrieval(
         holdings,
         judge,
@@ -111,6 +121,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         tickets=Tickets(keyring.ticket),
         replay=replay,
         directory=directory,
+        standing=gate,
         custodian=custodian,
         default_issuer=issuer,
         minimum_level=settings.minimum_level,
@@ -121,13 +132,6 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         outbound.check(url)  # before the token authority is told of whom we ask
         return Gateway(url, outbound, keyring, tokens)
 
-    gate = Gate(
-        [Issuer(one.iss, Jwks(one.jwks_url, outbound), one.algorithms, one.clients) for one in issuers(settings)],
-        directory,
-        replay,
-        settings.public_url,
-        clock=judge.clock,
-    )
     ways = {
         organisation: await stack.enter_async_context(Outbound(origins, settings.sandbox))
         for organisation, origins in settings.subscribers.items()
@@ -184,6 +188,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         received=received,
         audit=audit,
         gate=gate,
+        revocations=revocations,
         cursors=cursors,
         discovery=Discovery(
             holdings,

@@ -31,6 +31,7 @@ from mdg.web.home import HomeDoor
 from mdg.web.ief_statement import IefStatementDoor, ief_statement
 from mdg.web.jmix import JmixDoor
 from mdg.web.openapi import openapi
+from mdg.web.revocation import RevocationDoor
 from mdg.web.streams import Streams
 from mdg.web.subscription import SubscriptionDoor
 from mdg.web.wellknown import WellKnownDoor
@@ -146,6 +147,7 @@ def create_admin(rooms: Rooms) -> Starlette:
         configuration=settings.model_dump(mode="json"),
         description=cache(lambda: openapi({settings.public_url: _public(rooms), url: routes}, version=__version__)),
     )
+    revocation = RevocationDoor(rooms.revocations, rooms.audit)
     url = f"http://{settings.admin_bind}"
     token = settings.admin_token.get_secret_value() if settings.admin_token else None
     home = HomeDoor(
@@ -175,6 +177,9 @@ def create_admin(rooms: Rooms) -> Starlette:
         locked("/audit", admin.audit_count),
         locked("/audit/{request_id}", admin.audit),
         locked("/problems", admin.problems),
+        locked("/revocations", revocation.revoke, methods=["POST"]),
+        locked("/revocations", revocation.list),
+        locked("/revocations/{id}", revocation.end, methods=["DELETE"]),
         locked("/retrievals", admin.retrieve, methods=["POST"]),
     ]
     return _application(rooms, routes, _hosts(url, settings.admin_bind))

@@ -91,12 +91,15 @@ SHAPES: Mapping[Kind, Shape] = {
     Kind.NOTIFICATION: Shape(REST, _CREATE, "C", DESTINATION),
     Kind.REGISTER: Shape(REST, (INTERACTION, "update", "update"), "U", SOURCE, "IHE.BasicAudit.PatientUpdate"),
     Kind.AUDIT_READ: Shape((DCM, "110101", "Audit Log Used"), (INTERACTION, "read", "read"), "R", DESTINATION),
+    Kind.ADMIN_READ: Shape(REST, (INTERACTION, "read", "read"), "R", DESTINATION),
+    Kind.REVOCATION: Shape(_SECURITY_ALERT, (DCM, "110129", "Security Configuration"), "U", SOURCE),
     Kind.REFUSED: Shape(_SECURITY_ALERT, (INTERACTION, "operation", "operation"), "E", SOURCE),
     Kind.AUTHENTICATION_FAILED: Shape((DCM, "110114", "User Authentication"), (DCM, "110122", "Login"), "E", SOURCE),
     Kind.START: Shape(ACTIVITY, (DCM, "110120", "Application Start"), "E", SOURCE),
     Kind.STOP: Shape(ACTIVITY, (DCM, "110121", "Application Stop"), "E", SOURCE),
 }
 
+_BY_OPERATOR = frozenset({Kind.AUDIT_READ, Kind.ADMIN_READ, Kind.REVOCATION})
 _CLIENT_SIDE = frozenset({Kind.QUERY_SENT, Kind.RETRIEVAL_SENT, Kind.IMPORT, Kind.REGISTER})
 
 
@@ -143,7 +146,7 @@ def _agents(event: Event, shape: Shape, custodian: HpiO, agent: Agent) -> list[J
     if event.kind in _CLIENT_SIDE:
         return [ours | {"type": _concept(shape.client)}, *_users(event.requester)]
     client: Json = {"type": _concept(shape.client), "who": {"display": "not identified"}, "requestor": False}
-    if event.kind is Kind.AUDIT_READ:
+    if event.kind in _BY_OPERATOR:
         client |= {"who": {"display": "operator"}, "requestor": True}
         ours["requestor"] = False
     if event.requester is not None:

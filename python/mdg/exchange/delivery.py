@@ -13,7 +13,6 @@ import secrets
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Protocol
 from uuid import uuid4
 
 import anyio
@@ -25,13 +24,13 @@ from mdg.audit import Audit
 from mdg.errors import Forbidden, reason, where
 from mdg.exchange.courier import IDLE, Keep
 from mdg.exchange.holdings import Holdings
-from mdg.exchange.judge import Judge
+from mdg.exchange.judge import Judge, Standing
 from mdg.exchange.notification import SCOPE_TYPE
 from mdg.fhir import FHIR_JSON
 from mdg.fhir import subscription as fhir
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO
-from mdg.model.request import Action, Requester, Verdict
+from mdg.model.request import Action, Verdict
 from mdg.model.subscription import Numbered, Status, Subscription
 from mdg.outbound import Outbound, Response
 from mdg.store import Store
@@ -45,12 +44,6 @@ TIDY = 3600.0
 """Seconds between two looks for events that are old enough to be forgotten."""
 
 log = structlog.get_logger("mdg.delivery")
-
-
-class Standing(Protocol):
-    """What `access.Gate` knows of someone who was authenticated once."""
-
-    async def still_stands(self, requester: Requester) -> bool: ...
 
 
 class Delivery:

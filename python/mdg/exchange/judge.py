@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from mdg.access import decide, require
 from mdg.exchange.holdings import Held
@@ -13,6 +13,13 @@ from mdg.model.request import Action, Consent, Requester, Resource, Verdict
 
 Decide: TypeAlias = Callable[[Requester, Action, Resource, str, Sequence[Consent], datetime], Verdict]
 Clock: TypeAlias = Callable[[], datetime]
+
+
+class Standing(Protocol):
+    """What `access.Gate` knows of someone who was authenticated once."""
+
+    async def still_stands(self, requester: Requester) -> bool: ...
+
 
 PAYLOAD = "payload"
 """The scope type of an envelope; that of a resource is its FHIR type."""

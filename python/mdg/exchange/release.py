@@ -32,7 +32,7 @@ class Release:
     """`status` 200 or 206 with its `headers`, and bytes [start, end) from `open`, which blocks and runs in a worker.
 
     `again` decides anew and raises when the answer has changed; `ended` records how many bytes went out and why it
-    stopped (`complete`, `disconnected`, `slow-reader`, `aborted-consent`, or the code of an error).
+    stopped: `complete`, `disconnected`, `slow-reader`, `aborted-consent`, `aborted-requester`, or the code of an error.
     """
 
     status: int

@@ -15,10 +15,10 @@ from functools import partial
 
 from mdg.access import Replay, RetrievalRequest, Tickets, verify_request
 from mdg.audit import Audit
-from mdg.errors import Forbidden, NotFound, Unprocessable
+from mdg.errors import Forbidden, NotFound, Unauthenticated, Unprocessable
 from mdg.exchange.envelopes import Envelope, Envelopes, identifiers_of
 from mdg.exchange.holdings import Held, Holdings
-from mdg.exchange.judge import PAYLOAD, Judge
+from mdg.exchange.judge import PAYLOAD, Judge, Standing
 from mdg.exchange.ranges import select
 from mdg.exchange.release import Release, Wanted
 from mdg.exchange.workshop import Workshop
@@ -57,6 +57,7 @@ class Retrieval:
         tickets: Tickets,
         replay: Replay,
         directory: Directory,
+        standing: Standing,
         custodian: HpiO,
         default_issuer: str,
         minimum_level: int,
@@ -68,6 +69,7 @@ class Retrieval:
         self._tickets = tickets
         self._replay = replay
         self._directory = directory
+        self._standing = standing
         self._custodian = custodian
         self._default_issuer = default_issuer
         self._minimum_level = minimum_level
@@ -243,6 +245,8 @@ class Retrieval:
         await self._record(Kind.RELEASE, requester, made, request_id, verdict=verdict, size=size)
 
         async def again() -> None:
+            if not await self._standing.still_stands(requester):
+                raise Unauthenticated(reason="aborted-requester")
             await self._decided_again(requester, made)
 
         async def ended(sent: int, why: str) -> None:

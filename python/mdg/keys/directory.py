@@ -20,6 +20,7 @@ from mdg.model.identity import HpiO
 
 FRESH = 300.0  # seconds an answer is used: a suspension acts within five minutes (C27)
 ABSENT_FRESH = 30.0  # seconds a "there is none" is used
+RETRY = 30.0  # seconds that a directory which did not answer is left alone while an earlier answer still counts
 ENTRIES = 10_000  # answers kept; the oldest go first
 
 Answer = TypeVar("Answer")
@@ -34,8 +35,9 @@ class Directory(Protocol):
     async def card_by_kid(self, kid: str) -> Card | None:
         """The card whose signing key has this key id."""
 
-    async def organisation_active(self, hpio: HpiO) -> bool:
-        """True only when the directory lists the organisation as active now."""
+    async def organisation_active(self, hpio: HpiO, *, fresh: float = FRESH) -> bool:
+        """True only when the directory lists the organisation as active. An answer that is older than `fresh` seconds
+        is asked for again; while the directory does not answer, one of at most FRESH seconds still counts."""
 
 
 class Fetched(Protocol):
@@ -67,7 +69,7 @@ class LocalDirectory:
     async def card_by_kid(self, kid: str) -> Card | None:
         return self._by_kid.get(kid)
 
-    async def organisation_active(self, hpio: HpiO) -> bool:
+    async def organisation_active(self, hpio: HpiO, *, fresh: float = FRESH) -> bool:
         return hpio in self._active
 
     def suspend(self, hpio: HpiO) -> None:
@@ -88,6 +90,7 @@ class HttpDirectory:
         self._fetch = fetch
         self._clock = clock
         self._answers: dict[str, tuple[float, object]] = {}
+        self._failed = float("-inf")
 
     async def card_by_id(self, id: str) -> Card | None:  # noqa: A002 - the card's own word
         card = await self._remembered(f"/cards?{urlencode({'id': id})}", _card)
@@ -97,19 +100,32 @@ class HttpDirectory:
         card = await self._remembered(f"/cards?{urlencode({'kid': kid})}", _card)
         return card if card is None or card.kid == kid else None
 
-    async def organisation_active(self, hpio: HpiO) -> bool:
-        return await self._remembered(f"/organisations/{quote(hpio)}", lambda found: _active(found, hpio)) is True
+    async def organisation_active(self, hpio: HpiO, *, fresh: float = FRESH) -> bool:
+        path = f"/organisations/{quote(hpio)}"
+        return await self._remembered(path, lambda found: _active(found, hpio), fresh) is True
 
-    async def _remembered(self, path: str, read: Callable[[Mapping[str, object]], Answer]) -> Answer | None:
-        known = self._answers.get(path)
-        if known is not None and self._clock() < known[0]:
-            return known[1]  # type: ignore[return-value]  # one path is always read by the same function
-        answer = await self._ask(path, read)
+    async def _remembered(
+        self, path: str, read: Callable[[Mapping[str, object]], Answer], fresh: float = FRESH
+    ) -> Answer | None:
+        asked, answer = self._answers.get(path, (float("-inf"), None))
+        age, counts = self._clock() - asked, ABSENT_FRESH if answer is None else FRESH
+        if age < min(fresh, counts) or (age < counts and self._clock() < self._failed + RETRY):
+            return answer  # type: ignore[return-value]  # one path is always read by the same function
+        try:
+            found = await self._ask(path, read)
+        except Unavailable:
+            self._failed = self._clock()
+            if age >= counts:
+                raise
+            return answer  # type: ignore[return-value]  # likewise
+        self._keep(path, found)
+        return found
+
+    def _keep(self, path: str, answer: object) -> None:
         while len(self._answers) >= ENTRIES:
             del self._answers[next(iter(self._answers))]
         self._answers.pop(path, None)
-        self._answers[path] = (self._clock() + (ABSENT_FRESH if answer is None else FRESH), answer)
-        return answer
+        self._answers[path] = (self._clock(), answer)
 
     async def _ask(self, path: str, read: Callable[[Mapping[str, object]], Answer]) -> Answer | None:
         try:

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     REGISTER = "register"
     REFUSED = "refused"
     AUDIT_READ = "audit-read"
+    ADMIN_READ = "admin-read"
+    REVOCATION = "revocation"
     AUTHENTICATION_FAILED = "authentication-failed"
     START = "start"
     STOP = "stop"

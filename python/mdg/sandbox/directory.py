@@ -47,7 +47,7 @@ class Cards:
     async def card_by_kid(self, kid: str) -> Card | None:
         return next((card for card in self._by_id.values() if card.kid == kid), None)
 
-    async def organisation_active(self, hpio: HpiO) -> bool:
+    async def organisation_active(self, hpio: HpiO, *, fresh: float = 0.0) -> bool:
         """Whoever has not been suspended: the authority gives tokens to those without a card, too."""
         return self._status.get(hpio, "active") == "active"
 

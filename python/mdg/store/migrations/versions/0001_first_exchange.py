@@ -155,6 +155,14 @@ def _access() -> None:
         sa.Column("until", Number, nullable=False),
     )
     op.create_index("ix_replay_until", "replay", ["until"])
+    op.create_table(
+        "revocations",
+        _custodian(),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("value", sa.Text, primary_key=True),
+        sa.Column("id", sa.Text, nullable=False, unique=True),
+        sa.Column("since", Number, nullable=False),
+    )
 
 
 def _audit() -> None:
