@@ -8,6 +8,7 @@ the TOML file, the default. An unknown key is an error, not a comment. Each fiel
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -85,7 +86,20 @@ def _postgresql(value: SecretStr) -> SecretStr:
     return value
 
 
+_BIND = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+):([0-9]{1,5})")
+
+
+def _bind(value: str) -> str:
+    found = _BIND.fullmatch(value)
+    if found is None or int(found[1]) > 65535:
+        port = value.lstrip(":")
+        every = f"0.0.0.0:{port if port.isdecimal() else 8080}"
+        raise ValueError(f"an address and a port, as in 127.0.0.1:8080 or [::1]:8080; {every} means every network")
+    return value
+
+
 Url = Annotated[str, AfterValidator(_url)]
+Bind = Annotated[str, AfterValidator(_bind)]
 Organisation = Annotated[HpiO, PlainValidator(lambda value: HpiO.parse(str(value)))]
 
 
@@ -162,9 +176,9 @@ class Settings(BaseSettings):
     """Where to ask about it: a mail address or telephone number."""
     public_url: Url
     """Where callers reach the public listener; tokens are for it, and no header ever changes it."""
-    bind: str = "127.0.0.1:8080"
+    bind: Bind = "127.0.0.1:8080"
     """Address and port of the public listener (FHIR, JMIX)."""
-    admin_bind: str = "127.0.0.1:8081"
+    admin_bind: Bind = "127.0.0.1:8081"
     """Address and port of the admin listener (metrics, audit, retrievals); loopback, unless `admin_token` is set."""
     admin_token: SecretStr | None = None
     """Bearer token of the admin listener; use MDG_ADMIN_TOKEN_FILE."""

@@ -98,6 +98,54 @@ def test_the_printed_command_finds_the_study(phantom: Path, tmp_path: Path) -> N
         process.stdout.close()
 
 
+def printed(*arguments: str) -> list[str]:
+    """What `mdg serve` prints until it is ready."""
+    process = subprocess.Popen(
+        [*MDG, "serve", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    try:
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line)
+            if "--curl" in line:
+                break
+        return lines
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("source", ["card", "sandbox"])
+def test_the_ihi_of_a_person_is_never_printed(phantom: Path, tmp_path: Path, source: str) -> None:
+    table = tmp_path / "identity.csv"
+    table.write_text(f"PatientID,issuer,IHI,source,date\nDEMO-0001,DEMO,8003608166690503,{source},2026-01-31\n")
+    arguments = ("--folder", str(phantom), "--sandbox", "--data", str(tmp_path / "data"), "--port", "0")
+    lines = printed(*arguments, "--identity", str(table))
+    assert "8003608166690503" not in "".join(lines)
+    assert "type the IHI of one of your patients" in lines[-2]
+    assert lines[-1].startswith("  mdg sandbox token --gateway http://127.0.0.1:")
+
+
+def test_an_address_without_a_host_is_refused_before_anything_listens(tmp_path: Path) -> None:
+    path = tmp_path / "mdg.toml"
+    for setting, value, every in (
+        ("bind", "8095", "0.0.0.0:8095"),
+        ("bind", ":8095", "0.0.0.0:8095"),
+        ("admin_bind", "8096", "0.0.0.0:8096"),
+        ("bind", "127.0.0.1:99999", "0.0.0.0:8080"),
+        ("bind", "127.0.0.1", "0.0.0.0:8080"),
+        ("bind", "::1:8080", "0.0.0.0:8080"),
+    ):
+        path.write_text(f'{SETTINGS.replace("DATA", str(tmp_path / "data"))}\n{setting} = "{value}"\n')
+        for command in (("config", "check"), ("serve",)):
+            answer = run(*command, "--config", str(path))
+            assert answer.returncode == 2, answer.stdout
+            assert f"{setting}: an address and a port, as in 127.0.0.1:8080" in answer.stderr
+            assert f"{every} means every network" in answer.stderr
+
+
 def test_a_port_in_use_a_missing_folder_and_a_bad_identity_file_are_said(phantom: Path, tmp_path: Path) -> None:
     data = ("--data", str(tmp_path / "data"))
     with socket.create_server(("127.0.0.1", 0)) as taken:

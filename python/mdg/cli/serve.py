@@ -94,10 +94,7 @@ def _listeners(given: dict[str, Any], config: Path | None, port: int | None) -> 
     settings = Settings.load(config, **given)
     sockets = []
     for bind in (settings.bind, settings.admin_bind):
-        number = bind.rpartition(":")[2]
-        if not number.isdecimal():
-            raise Misuse(f"{bind}: an address and a port, as in 127.0.0.1:8080")
-        sockets.append(_bound(host_of(bind), [int(number)]))
+        sockets.append(_bound(host_of(bind), [int(bind.rpartition(":")[2])]))
     return sockets
 
 
@@ -205,22 +202,23 @@ async def _say_ready(rooms: Rooms, report: Any, as_json: bool) -> None:
             f"{count(report.problems, 'file')} cannot be served: {command()} index --problems --data {settings.data}"
         )
     if settings.own_sandbox:
-        lines += await _first_try(rooms)
+        lines += await _first_try(rooms, report.studies)
     say({"public": settings.public_url, "admin": f"http://{settings.admin_bind}", **found}, lines, as_json)
 
 
-async def _first_try(rooms: Rooms) -> list[str]:
-    """A command that works, for the first patient there is. A sandbox's IHI stands for nobody, so it may be shown."""
-    from sqlalchemy import select
+async def _first_try(rooms: Rooms, studies: int) -> list[str]:
+    """A command that works, for the first patient with a made-up IHI. The IHI of a person is never printed, because a
+    terminal is recorded and standard output goes to the journal: such a person's IHI is for the reader to type."""
+    from mdg.sandbox.people import made_up_ihi
 
-    from mdg.identity.enrichment import identities
-
-    async with rooms.store.read() as connection:
-        ihi = (await connection.execute(select(identities.c.ihi).order_by(identities.c.ihi).limit(1))).scalar()
-    if ihi is None:
+    curl = f"{command()} sandbox token --gateway {rooms.settings.public_url} --ihi - --curl | sh"
+    ihi = await made_up_ihi(rooms.store, rooms.settings.custodian)
+    stand_in = "sandbox: everything here is a stand-in, for this machine only; try"
+    if ihi is None and not studies:
         return ["no patient yet: put DICOM files into the folder"]
-    curl = f"{command()} sandbox token --gateway {rooms.settings.public_url} --curl"
-    return ["sandbox: everything here is a stand-in, for this machine only; try:", f"  echo {ihi} | {curl} | sh"]
+    if ihi is None:
+        return [f"{stand_in}, and type the IHI of one of your patients:", f"  {curl}"]
+    return [f"{stand_in}:", f"  echo {ihi} | {curl}"]
 
 
 async def _stop_on_signal(stopping: Any) -> None:

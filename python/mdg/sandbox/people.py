@@ -30,9 +30,22 @@ async def make_up_identities(store: Store, custodian: HpiO) -> Sequence[Claim]:
         have = {LocalId(row.patient, row.issuer) for row in await connection.execute(known)}
         locals_ = [LocalId(row.value, row.issuer) for row in await connection.execute(everybody)]
     today = datetime.now(UTC).date()
-    claims = [
-        Claim(local, made_up(Ihi, f"{local.issuer}\n{local.value}"), SOURCE, today)
-        for local in sorted(set(locals_) - have)
-    ]
+    claims = [Claim(local, _made_up(local), SOURCE, today) for local in sorted(set(locals_) - have)]
     await store.write(lambda connection: replace_csv(connection, custodian, claims))
     return claims
+
+
+async def made_up_ihi(store: Store, custodian: HpiO) -> Ihi | None:
+    """One of the made-up IHIs, which stand for nobody and so may be shown; None when there is none.
+
+    A row of identity.csv may name `sandbox` as its source too, so the IHI itself must be the made-up one."""
+    made = select(identities.c.issuer, identities.c.patient, identities.c.ihi).where(
+        identities.c.custodian == custodian, identities.c.source == SOURCE
+    )
+    async with store.read() as connection:
+        rows = (await connection.execute(made.order_by(identities.c.ihi))).all()
+    return next((Ihi(row.ihi) for row in rows if row.ihi == _made_up(LocalId(row.patient, row.issuer))), None)
+
+
+def _made_up(local: LocalId) -> Ihi:
+    return made_up(Ihi, f"{local.issuer}\n{local.value}")
