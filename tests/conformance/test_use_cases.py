@@ -1,0 +1,77 @@
+"""Use cases of Appendix 1 (UC of docs/conformance.md), played by gateways over real HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from mdg.model.identity import HpiO
+from mdg.sandbox.identifiers import EXAMPLE_IHI, made_up
+from mdg.sandbox.phantom import PATIENT_ID, write_phantom
+
+pytestmark = pytest.mark.anyio
+
+Start = Callable[..., Any]
+THORAX = "http://snomed.info/sct|51185008"
+
+
+def study(folder: Path, seed: int, **changed: str) -> str:
+    """A study of one image of the patient, with other attributes; its StudyInstanceUID."""
+    write_phantom(folder, seed=seed, slices=1, patient_id=PATIENT_ID)
+    (path,) = folder.glob("*.dcm")
+    image = pydicom.dcmread(path)
+    for keyword, value in changed.items():
+        setattr(image, keyword, value)
+    image.save_as(path)
+    return str(image.StudyInstanceUID)
+
+
+def uids(bundle: dict[str, Any]) -> set[str]:
+    found = (entry["resource"] for entry in bundle.get("entry", []))
+    return {one["identifier"][0]["value"].removeprefix("urn:oid:") for one in found if "identifier" in one}
+
+
+async def test_uc_d4_recent_chest_imaging_is_found_and_older_or_other_imaging_is_not(
+    start: Start, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    recent = study(images / "recent", 1, StudyDate="20260501")
+    old = study(images / "old", 2, StudyDate="20190501")
+    knee = study(images / "knee", 3, StudyDate="20260502", BodyPartExamined="KNEE")
+    x_ray = study(images / "x-ray", 4, StudyDate="20260503", Modality="DX")
+    async with start(folders=(images,)) as gateway:
+        everything = (await gateway.consumer.search()).json()
+        chest = (await gateway.consumer.search(bodysite=THORAX, started="ge2026-04-01")).json()
+        scans = (await gateway.consumer.search(bodysite=THORAX, started="ge2026-04-01", modality="CT")).json()
+    assert uids(everything) == {recent, old, knee, x_ray}
+    assert uids(chest) == {recent, x_ray}
+    assert (uids(scans), scans["total"]) == ({recent}, 1)
+
+
+async def test_uc_r3_several_prior_studies_of_a_patient_are_retrieved_one_by_one(start: Start, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    wanted = {study(images / str(seed), seed, StudyDate=f"202{seed}0501") for seed in (1, 2, 3)}
+    async with start(folders=(images,)) as provider:
+        sandbox = provider.rooms.directory_url
+        async with start(
+            "coordinator",
+            custodian=made_up(HpiO, "coordinator"),
+            folders=(),
+            identity=None,
+            issuers=({"iss": sandbox, "jwks_url": f"{sandbox}/jwks"},),
+            directory_url=sandbox,
+            allow=(provider.url,),
+        ) as coordinator:
+            http = provider.consumer.http
+            for one in (provider, coordinator):
+                (await http.post(f"{sandbox}/cards", json=one.rooms.keyring.card.to_json())).raise_for_status()
+            for uid in uids((await provider.consumer.search()).json()):
+                asked = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI), "study": uid}
+                answer = await http.post(f"{coordinator.admin}/retrievals", json=asked, timeout=30)
+                assert (answer.status_code, answer.json().get("study")) == (201, uid), answer.text
+            held = (await coordinator.consumer.search()).json()
+    assert uids(held) == wanted
