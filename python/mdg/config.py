@@ -104,7 +104,7 @@ Organisation = Annotated[HpiO, PlainValidator(lambda value: HpiO.parse(str(value
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class IssuerSettings(_Frozen):
@@ -166,6 +166,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         hide_input_in_errors=True,
         nested_model_default_partial_update=True,
+        use_attribute_docstrings=True,
     )
 
     custodian: Organisation

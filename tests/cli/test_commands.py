@@ -23,6 +23,7 @@ VERBS = [
         ["verify"],
         ["open"],
         ["index"],
+        ["init"],
         ["serve"],
         ["locate"],
         ["find"],

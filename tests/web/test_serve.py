@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.docs.sessions import Terminal
+
+from mdg.cli.stage import free_port
 
 MDG = [sys.executable, "-m", "mdg.cli"]
 SETTINGS = """
@@ -51,8 +54,10 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, 
 def test_a_folder_and_the_sandbox_are_enough(phantom: Path, tmp_path: Path) -> None:
     arguments = ("--folder", str(phantom), "--sandbox", "--data", str(tmp_path / "data"), "--port", "0")
     with serving(*arguments) as (process, ready):
-        assert ready | {"public": 0, "admin": 0} == {
-            "ok": True, "public": 0, "admin": 0, "studies": 1, "instances": 3, "problems": 0
+        assert ready["public"] == f"http://{ready['listening']}"
+        assert ready | {"public": 0, "listening": 0, "admin": 0} == {
+            "ok": True, "public": 0, "listening": 0, "admin": 0, "studies": 1, "instances": 3, "problems": 0,
+            "not_findable": 0, "warnings": [],
         }  # fmt: skip
         with urllib.request.urlopen(f"{ready['public']}/readyz") as answer:  # noqa: S310 -- our own loopback address
             assert answer.read() == b"ok"
@@ -232,3 +237,52 @@ def test_a_settings_file_that_anybody_may_change_is_not_used(tmp_path: Path) -> 
     answer = run("config", "check", "--config", str(path))
     assert answer.returncode == 2
     assert "chmod o-w" in answer.stderr.replace("\n", " ")
+
+
+def test_a_folder_without_settings_is_told_of_the_sandbox_first(phantom: Path) -> None:
+    answer = run("serve", "--folder", str(phantom))
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("mdg: for a first try add --sandbox; for good, `mdg init` writes")
+    assert "custodian: is required" in answer.stderr
+    assert "try: mdg serve --folder DIR --sandbox" in answer.stderr
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """Settings with which a gateway would start, on free ports."""
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "mdg.toml"
+    path.write_text(
+        SETTINGS.replace("DATA", str(tmp_path / "data"))
+        + f'folders = ["{tmp_path / "images"}"]\nbind = "127.0.0.1:{free_port()}"\nadmin_bind = "127.0.0.1:0"\n'
+    )
+    return path
+
+
+def test_a_gateway_that_starts_says_who_cannot_use_it_and_where_it_listens(whole: Path, tmp_path: Path) -> None:
+    with serving("--config", str(whole)) as (_, ready):
+        bind = whole.read_text().partition('bind = "')[2].partition('"')[0]
+        assert (ready["public"], ready["listening"]) == ("https://mdg.example.org", bind)
+        warnings = ready["warnings"]
+        assert isinstance(warnings, list)
+        assert warnings[0].startswith("issuers: there are none, so nobody gets in")
+        assert any("https://directory.example.org" in warning for warning in warnings)
+        checked = run("config", "check", "--config", str(whole), "--json")
+        assert checked.returncode == 0, "a gateway that runs already does not make its settings wrong"
+        told = json.loads(checked.stdout)["warnings"]
+        assert told[:-1] == warnings
+        assert f"a gateway uses {tmp_path / 'data'} now" in told[-1]
+
+
+def test_a_study_that_cannot_be_found_is_said_at_the_end(phantom: Path, tmp_path: Path) -> None:
+    csv = tmp_path / "identity.csv"
+    csv.write_text("PatientID,issuer,IHI,source,date\nNobody,DEMO,8003608833357361,me,2026-01-01\n")
+    arguments = ["--folder", str(phantom), "--sandbox", "--port", "0", "--data", str(tmp_path / "data")]
+    shown = Terminal(tmp_path, {**os.environ, "PATH": os.environ["PATH"]})
+    try:
+        shown.type(f"{' '.join(MDG)} serve {' '.join(arguments)} --identity {csv}")
+        lines = shown.wait_for_lines(5).splitlines()
+    finally:
+        shown.close()
+    assert "3 instances of 1 study" in lines[0]
+    assert f"1 study cannot be found yet (no IHI): mdg index --problems --data {tmp_path / 'data'}" in lines

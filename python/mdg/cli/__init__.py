@@ -32,6 +32,7 @@ VERBS = (
     "locate",
     "find",
     "fetch",
+    "init",
     "serve",
     "demo",
     "sandbox",
@@ -44,6 +45,7 @@ HELP = """Medical Data Gateway: find, release, seal and verify medical imaging b
 \b
 mdg demo                                     see it, in about a minute
 mdg serve --folder DIR --sandbox             a gateway beside a folder of DICOM
+mdg init                                     a settings file for a gateway that stays
 mdg index --problems                         what in it is not served, and why
 mdg keygen --out KEYS --name ME --id URI     your keys, and the card to give away
 mdg pack STUDY --to CARD --sign KEY -o FILE  one study, sealed for its receiver

@@ -31,12 +31,31 @@ def show(
 
 @app.command()
 def check(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Say whether a gateway would start with these settings, and what is missing on this machine."""
-    from mdg.config import Settings
-    from mdg.errors import InputOutput
+    """Look at all that `mdg serve` looks at before it starts, and start nothing.
+
+    Settings, folders, identity.csv, keys, data folder, database, addresses; with a warning for each service that does
+    not answer."""
+    import anyio
+
+    from mdg.app import preflight
+    from mdg.cli.serve import bound
+    from mdg.config import SQLITE, Settings
+    from mdg.store.lock import in_use
 
     settings = Settings.load(config)
-    for path in (*settings.folders, *((settings.identity,) if settings.identity else ())):
-        if not path.exists():
-            raise InputOutput(str(path), "it is not there; correct folders or identity")
-    say({"custodian": settings.custodian, "public_url": settings.public_url}, ("settings: ok",), as_json)
+
+    async def look() -> list[str]:
+        await preflight.check(settings)
+        return list(await preflight.warnings(settings))
+
+    warnings = anyio.run(look)
+    if settings.database is None and in_use(settings.data / SQLITE):
+        warnings.append(f"a gateway uses {settings.data} now, so whether bind and admin_bind are free was not tried")
+    else:
+        for listener in bound(settings):
+            listener.close()
+    say(
+        {"custodian": settings.custodian, "public_url": settings.public_url, "warnings": warnings},
+        (*(f"warning: {warning}" for warning in warnings), "settings: ok"),
+        as_json,
+    )

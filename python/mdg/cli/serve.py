@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +25,9 @@ from mdg.errors import InputOutput, MdgError, Misuse
 if TYPE_CHECKING:
     from mdg.app import Rooms
     from mdg.config import Settings
+    from mdg.sources import ScanReport
+
+    Banner = Callable[[Rooms, ScanReport, Sequence[str]], Awaitable[None]]
 
 SANDBOX_ZONE = "Australia/Sydney"
 SANDBOX_ISSUER = "SANDBOX"
@@ -51,6 +56,8 @@ def serve(
     """Serve discovery and retrieval of the images in a folder."""
     import anyio
 
+    from mdg.config import Settings
+
     given: dict[str, Any] = {}
     if folder:
         given["folders"] = tuple(path.absolute() for path in folder)
@@ -63,11 +70,26 @@ def serve(
     if sandbox and config is None:
         listeners, given = _first_try_listeners(sandbox_defaults() | given, port)
     else:
-        listeners = _listeners(given, config, port)
+        if port is not None:
+            given |= {"bind": f"127.0.0.1:{port}"}
+        try:
+            listeners = bound(Settings.load(config, **given))
+        except Misuse as error:
+            raise error if config is not None else _without_settings(error) from None
+    settings = Settings.load(config, **given)
+    banner = partial(
+        _banner,
+        listening=[_address(listener) for listener in listeners],
+        again=f"--data {settings.data}" if config is None else f"--config {config}",
+        as_json=as_json,
+    )
     try:
-        anyio.run(_serve, _settings(config, given), listeners, as_json)
+        anyio.run(_serve, settings, listeners, banner)
     except BaseExceptionGroup as group:
         raise _first(group) from None
+    finally:
+        for listener in listeners:
+            listener.close()
 
 
 def _first(error: BaseException) -> BaseException:
@@ -75,23 +97,20 @@ def _first(error: BaseException) -> BaseException:
     return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
-    from mdg.config import Settings
+def _without_settings(error: Misuse) -> Misuse:
+    """Somebody who names a folder and nothing else tries mdg for the first time."""
+    first = Misuse(
+        "for a first try add --sandbox; for good, `mdg init` writes a settings file, which --config names. "
+        f"Without either: {error}"
+    )
+    first.add_note(f"{command()} serve --folder DIR --sandbox")
+    return first
 
-    settings = Settings.load(config, **given)
-    for path in settings.folders:
-        if not path.is_dir():
-            raise InputOutput(str(path), "it is not a folder; name a folder of DICOM files")
-    return settings
 
-
-def _listeners(given: dict[str, Any], config: Path | None, port: int | None) -> list[socket.socket]:
+def bound(settings: Settings) -> list[socket.socket]:
     """The public and the admin socket, bound before anything is opened, so that a port in use is said at once."""
-    from mdg.config import Settings, host_of
+    from mdg.config import host_of
 
-    if port is not None:
-        given |= {"bind": f"127.0.0.1:{port}"}
-    settings = Settings.load(config, **given)
     sockets = []
     for bind in (settings.bind, settings.admin_bind):
         sockets.append(_bound(host_of(bind), [int(bind.rpartition(":")[2])]))
@@ -137,40 +156,49 @@ def _bound(host: str, ports: Sequence[int]) -> socket.socket:
     raise Misuse("no port to listen on")
 
 
-async def _serve(settings: Settings, listeners: Sequence[socket.socket], as_json: bool) -> None:
+async def _serve(settings: Settings, listeners: Sequence[socket.socket], banner: Banner) -> None:
     import anyio
 
-    from mdg.app import create_admin, create_public, open_gateway
+    from mdg.app import create_admin, create_public, open_gateway, preflight
     from mdg.web.log import configure
     from mdg.web.server import listen
 
+    await preflight.check(settings)
     configure()
     async with open_gateway(settings) as rooms:
         if settings.identity is not None:
             await rooms.identities.load_csv(settings.identity)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, rooms.stopping)
-            tasks.start_soon(_images, rooms, as_json)
+            tasks.start_soon(_images, rooms, banner)
             async with anyio.create_task_group() as serving:
                 for app, listener in zip((create_public(rooms), create_admin(rooms)), listeners, strict=True):
                     serving.start_soon(listen, app, listener, rooms.stopping.wait)
             tasks.cancel_scope.cancel()
 
 
-async def _images(rooms: Rooms, as_json: bool) -> None:
+async def _images(rooms: Rooms, banner: Banner) -> None:
     """Registers this gateway, indexes its folders, says that it is ready, and goes on watching."""
     import anyio
 
+    from mdg.app import preflight
     from mdg.sandbox.people import make_up_identities
 
     settings = rooms.settings
     await _register(rooms)
-    with progress("indexing") as show:
-        report = await rooms.folder.scan(lambda _files, read: show(read, 0) if show else None)
+    warnings: list[str] = []
+
+    async def ask_others() -> None:
+        warnings.extend(await preflight.warnings(settings))
+
+    async with anyio.create_task_group() as asking:
+        asking.start_soon(ask_others)
+        with progress("indexing") as show:
+            report = await rooms.folder.scan(lambda _files, read: show(read, 0) if show else None)
     made_up = settings.own_sandbox and settings.identity is None
     if made_up:
         await make_up_identities(rooms.store, settings.custodian)
-    await _say_ready(rooms, report, as_json)
+    await banner(rooms, report, warnings)
     async with anyio.create_task_group() as tasks:
         if settings.folders:
             tasks.start_soon(rooms.folder.watch)
@@ -190,20 +218,46 @@ async def _register(rooms: Rooms) -> None:
         raise InputOutput(rooms.directory_url, f"the sandbox did not take this gateway's card (status {answer.status})")
 
 
-async def _say_ready(rooms: Rooms, report: Any, as_json: bool) -> None:
+def _address(listener: socket.socket) -> str:
+    """Where a socket listens, as `bind` writes it."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _banner(
+    rooms: Rooms,
+    report: ScanReport,
+    warnings: Sequence[str],
+    *,
+    listening: Sequence[str],
+    again: str,
+    as_json: bool,
+) -> None:
+    """The last lines of a start: what is served, what is not and why, where, and in a sandbox what to type next.
+    `listening` names the two sockets, `again` are the options with which another command finds this gateway."""
     settings = rooms.settings
-    found = {"studies": report.studies, "instances": report.instances, "problems": report.problems}
-    lines = [
-        f"mdg: {count(report.instances, 'instance')} of {count(report.studies, 'study')}, indexed in place",
-        f"public: {settings.public_url}   admin: http://{settings.admin_bind}   data: {settings.data}",
-    ]
+    public, admin = listening
+    hidden = Counter(problem.code for problem in await rooms.identities.problems())
+    list_them = f"{command()} index --problems {again}"
+    lines = [f"mdg: {count(report.instances, 'instance')} of {count(report.studies, 'study')}, indexed in place"]
     if report.problems:
-        lines.append(
-            f"{count(report.problems, 'file')} cannot be served: {command()} index --problems --data {settings.data}"
-        )
+        lines.append(f"{count(report.problems, 'file')} cannot be served: {list_them}")
+    lines += [
+        f"{count(number, 'study')} cannot be found yet ({code.replace('-', ' ').replace('ihi', 'IHI')}): {list_them}"
+        for code, number in sorted(hidden.items())
+    ]
+    lines += [
+        *(f"warning: {warning}" for warning in warnings),
+        f"public: {settings.public_url}, listening on {public}",
+        f"admin: http://{admin}",
+        f"data: {settings.data}",
+    ]
     if settings.own_sandbox:
         lines += await _first_try(rooms, report.studies)
-    say({"public": settings.public_url, "admin": f"http://{settings.admin_bind}", **found}, lines, as_json)
+    found = {"studies": report.studies, "instances": report.instances, "problems": report.problems}
+    found["not_findable"] = hidden.total()
+    where = {"public": settings.public_url, "listening": public, "admin": f"http://{admin}"}
+    say({**where, **found, "warnings": list(warnings)}, lines, as_json)
 
 
 async def _first_try(rooms: Rooms, studies: int) -> list[str]:

@@ -63,7 +63,7 @@ class Stage:
         own = {"public_url": url, "bind": f"127.0.0.1:{port}", "admin_bind": admin, "data": str(folder / "data")}
         folder.mkdir(exist_ok=True)
         config = folder / "mdg.toml"
-        config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in {**own, **settings}.items()))
+        config.write_text("".join(f"{key} = {toml(value)}\n" for key, value in {**own, **settings}.items()))
         ready = await self._start(name, "serve", "--config", str(config))
         return GatewayProcess(folder, url, f"http://{admin}", int(ready["studies"]), int(ready["instances"]))
 
@@ -129,10 +129,10 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _toml(value: object) -> str:
+def toml(value: object) -> str:
     """A value in TOML; its strings are written as JSON writes them, which TOML reads alike."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(part)}" for key, part in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {toml(part)}" for key, part in value.items()) + " }"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(part) for part in value) + "]"
+        return "[" + ", ".join(toml(part) for part in value) + "]"
     return json.dumps(str(value) if isinstance(value, Path) else value)

@@ -17,6 +17,9 @@ from mdg.errors import InputOutput
 from mdg.keys.card import Card
 from mdg.keys.proof import ProofKey
 
+FOLDER = "keys"
+"""In the data folder."""
+
 Key = TypeVar("Key", _core.X25519Key, _core.Ed25519Key, ProofKey)
 
 
@@ -37,7 +40,7 @@ class Keyring:
         `InputOutput` when a key cannot be read or written, or when others than its owner may read it (K12); `Misuse`
         for a file that is no key.
         """
-        folder = data_dir / "keys"
+        folder = data_dir / FOLDER
         try:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # names in it say which studies there are
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -49,6 +52,18 @@ class Keyring:
         dpop = _kept(folder / "dpop.jwk", ProofKey.read, ProofKey.generate)
         card = Card.issue(id=id, name=name, contact=contact, x25519=x25519.public, signer=ed25519)
         return cls(x25519, ed25519, ticket, dpop, card)
+
+    @staticmethod
+    def check(data_dir: Path) -> None:
+        """Reads the keys that are there already and makes none; the errors are those of `open`."""
+        for name, read in (
+            ("x25519.key", _core.X25519Key.read),
+            ("ed25519.key", _core.Ed25519Key.read),
+            ("ticket.key", _core.Ed25519Key.read),
+            ("dpop.jwk", ProofKey.read),
+        ):
+            if (path := data_dir / FOLDER / name).exists():
+                read(str(path))
 
 
 def _kept(path: Path, read: Callable[[str], Key], generate: Callable[[], Key]) -> Key:

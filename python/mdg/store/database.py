@@ -35,6 +35,9 @@ class Database(Protocol):
         """Up to READERS connections that cannot write, each transaction on one consistent state. Nothing is made,
         migrated or locked. `InputOutput`: there is nothing to read."""
 
+    async def check(self) -> None:
+        """Looks whether the database could be used, and changes nothing. `InputOutput`: it could not, and why."""
+
     def damaged(self, error: Exception) -> bool:
         """Whether the content can no longer be trusted with writes, until a restart has checked it."""
 

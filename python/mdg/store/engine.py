@@ -78,6 +78,12 @@ class Store:
             if failure is not None:
                 raise failure
 
+    @staticmethod
+    async def check(url: str) -> None:
+        """Whether `open` would find a database that can be used at `url`, or a place for a new one; nothing is changed.
+        The errors are those of `open`, apart from a database that another process uses."""
+        await _database(url).check()
+
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Runs `work` on the one writing connection and returns its value once the COMMIT is durable.
 

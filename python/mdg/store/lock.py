@@ -25,7 +25,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
 def only_process(database: Path) -> Iterator[None]:
     """Makes the folder and holds `<database>.lock` in it while the caller may write. `InputOutput` when another process
     holds it, or when the folder is on a network file system or cannot be written."""
-    lock = database.with_name(database.name + ".lock")
+    lock = _lock_of(database)
     try:
         database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_network(database.parent)
@@ -41,6 +41,33 @@ def only_process(database: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_place(database: Path) -> None:
+    """`InputOutput` when `only_process` would refuse the place of `database`, whoever uses it. Makes nothing."""
+    folder = next(one for one in database.parents if one.exists())
+    refuse_network(folder)
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise InputOutput(str(folder), "the data folder must be writable by the gateway")
+
+
+def in_use(database: Path) -> bool:
+    """Whether a process holds the lock of `database` now."""
+    try:
+        descriptor = os.open(_lock_of(database), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock_of(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")
 
 
 def refuse_network(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:

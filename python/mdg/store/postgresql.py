@@ -92,6 +92,16 @@ class PostgreSQL:
                 raise InputOutput(PART, "it has no tables yet; start the gateway or index a folder first")
             yield engine
 
+    async def check(self) -> None:
+        """Connects as the writer does, so that an unfit server is refused, and reads the step of the schema."""
+        async with _connections(self._url, writes=True) as engine:
+            try:
+                async with engine.connect() as connection:
+                    await connection.run_sync(migrations.check)
+                    await connection.rollback()
+            except self.errors as error:
+                raise InputOutput(PART, f"it cannot be written: {_why(error)}") from error
+
     def damaged(self, error: Exception) -> bool:
         """Whether the server has found its own files broken."""
         return getattr(getattr(error, "orig", error), "sqlstate", None) in DAMAGED

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from mdg.errors import InputOutput
 from mdg.store import migrations
 from mdg.store.database import BUSY, connections
-from mdg.store.lock import only_process
+from mdg.store.lock import check_place, only_process
 
 DAMAGED = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 """After one of these the state of the file is unknown."""
@@ -57,6 +57,18 @@ class SQLite:
         async with _connections(self._path, writes=False) as engine:
             yield engine
 
+    async def check(self) -> None:
+        """Reads the file, or looks at the folder in which it would be made."""
+        await anyio.to_thread.run_sync(check_place, self._path)
+        if not await anyio.Path(self._path).is_file():
+            return
+        async with _connections(self._path, writes=False) as engine:
+            try:
+                async with engine.connect() as connection:
+                    await connection.run_sync(migrations.check)
+            except SQLAlchemyError as error:
+                raise self._unusable(error) from error
+
     def damaged(self, error: Exception) -> bool:
         """Whether SQLite or the disk under it has failed."""
         return _name(error).startswith(DAMAGED)
@@ -72,8 +84,11 @@ class SQLite:
             async with engine.begin() as connection:
                 await connection.run_sync(migrations.upgrade)
         except SQLAlchemyError as error:
-            why = f"the database cannot be used ({_name(error) or type(error).__name__})"
-            raise InputOutput(str(self._path), f"{why}; check the disk and the rights of the file") from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> InputOutput:
+        why = f"the database cannot be used ({_name(error) or type(error).__name__})"
+        return InputOutput(str(self._path), f"{why}; check the disk and the rights of the file")
 
 
 def _prepare(path: Path) -> bool:

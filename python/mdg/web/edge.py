@@ -126,7 +126,9 @@ class Edge:
         door, status = self._template(scope), sent.status or 0
         self._metrics.request(door, _method(scope), status, seconds, sent.bytes)
         who = scope["state"].get("requester")
-        log.info(
+        # The sandbox answers this gateway and its first users many times before anything happens that they look for.
+        say = log.debug if scope.get("root_path") else log.info
+        say(
             "request",
             request_id=scope["state"]["request_id"],
             method=_method(scope),

@@ -22,15 +22,28 @@ def current(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+def check(connection: Connection) -> None:
+    """`InputOutput` when a newer mdg made the schema."""
+    _steps_ahead(connection, _config(connection))
+
+
 def upgrade(connection: Connection) -> None:
     """Brings the schema to the newest step inside the caller's transaction. `InputOutput` when a newer mdg made it."""
+    config = _config(connection)
+    if _steps_ahead(connection, config):  # otherwise nothing is written: a database on a read-only disk can be opened
+        command.upgrade(config, "head")
+
+
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
-    steps = ScriptDirectory.from_config(config)
-    here = current(connection)
-    if here == steps.get_current_head():
-        return  # nothing is written, so a database on a read-only disk can still be opened
+    return config
+
+
+def _steps_ahead(connection: Connection, config: Config) -> bool:
+    """Whether the schema is older than this mdg."""
+    steps, here = ScriptDirectory.from_config(config), current(connection)
     if here is not None and here not in {step.revision for step in steps.walk_revisions()}:
         raise InputOutput(str(connection.engine.url.database), f"a newer mdg made this database (step {here})")
-    command.upgrade(config, "head")
+    return here != steps.get_current_head()
