@@ -1,9 +1,13 @@
-"""Each command, option, exit code, setting, address, error code and metric stands on its reference page."""
+"""Each command, option, exit code, setting, address, error code, metric and log event stands on its reference page."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,3 +117,65 @@ def test_each_metric_is_described() -> None:
     there = set(re.findall(r"^# TYPE (\w+) (?!unknown)", Metrics().text().decode(), re.MULTILINE))
     described = set(re.findall(r"^\| `(\w+)` \|", page("metrics.md"), re.MULTILINE))
     assert described == {name for name in there if not name.endswith("_created")}
+
+
+LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
+
+
+def logged(source: Path) -> Iterator[tuple[str, str, set[str]]]:
+    """(event, level, fields) of each line that a module logs by structlog. Where a function is given the event, the
+    events are those of the calls of that function; a name that stands for a level counts as each that it may be."""
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+    loggers = {ast.unparse(one.targets[0]) for one in assigned if "structlog.get_logger(" in ast.unparse(one.value)}
+    spoken = {ast.unparse(one.targets[0]): levels(one.value, loggers) for one in assigned}
+    for scope in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]:
+        for call in [node for node in ast.walk(scope) if isinstance(node, ast.Call)]:
+            found = spoken.get(call.func.id, set()) if isinstance(call.func, ast.Name) else levels(call.func, loggers)
+            fields = {keyword.arg for keyword in call.keywords if keyword.arg}
+            for level in found:
+                if isinstance(call.args[0], ast.Constant):
+                    yield str(call.args[0].value), level, fields
+                else:
+                    for event, more in given(tree, scope.name):
+                        yield event, level, fields | more
+
+
+def levels(expression: ast.expr, loggers: set[str]) -> set[str]:
+    """The levels of a logger that stand in an expression, such as `log.info`."""
+    named = [node for node in ast.walk(expression) if isinstance(node, ast.Attribute) and node.attr in LEVELS]
+    return {node.attr for node in named if ast.unparse(node.value) in loggers}
+
+
+def given(tree: ast.AST, function: str) -> Iterator[tuple[str, set[str]]]:
+    """The first argument, and the named ones, of each call of a method of this name."""
+    for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)]:
+        if isinstance(call.func, ast.Attribute) and call.func.attr == function:
+            assert isinstance(call.args[0], ast.Constant), f"line {call.lineno}: an event has a name in the code"
+            yield str(call.args[0].value), {keyword.arg for keyword in call.keywords if keyword.arg}
+
+
+def test_each_log_event_is_described_with_its_level_and_fields() -> None:
+    there: dict[tuple[str, str], set[str]] = {}
+    for source in (REPOSITORY / "python" / "mdg").rglob("*.py"):
+        for event, level, fields in logged(source):
+            there[event, level] = there.get((event, level), set()) | fields
+    assert len(there) >= 10
+    rows = re.findall(r"^\| `([^`]+)` \| `(\w+)` \| ([^|]+) \|", page("logs.md"), re.MULTILINE)
+    described = {(event, level): set(re.findall(r"`(\w+)`", fields)) for event, level, fields in rows}
+    assert set(described) == set(there)
+    assert [event for event in there if not there[event] <= described[event]] == []
+
+
+def test_a_line_has_the_fields_that_every_line_has_and_is_one_line() -> None:
+    program = (
+        "import structlog; from mdg.web.log import configure; configure(); "
+        "structlog.get_logger('mdg.access').info('request', reason='a' + chr(10) + 'c' * 2000)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    (line,) = ended.stderr.splitlines()
+    said = json.loads(line)
+    described = re.findall(r"^\| `(\w+)` \| [^|]+ \|$", page("logs.md"), re.MULTILINE)
+    assert set(said) - {"reason"} == set(described) - set(LEVELS)
+    assert said["reason"].startswith("a\\x0ac")
+    assert len(said["reason"]) == 1024 + len("\\x0a") - 1
