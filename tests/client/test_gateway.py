@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 from tests.client.conftest import Stranger
 
 from mdg import envelope
-from mdg.client import FoundStudy, Gateway
+from mdg.client import FoundStudy, Gateway, find_study
+from mdg.client import gateway as gateway_module
 from mdg.errors import InputOutput, NotFound, Refused, Upstream
 from mdg.keys import Card, Ed25519Key, Keyring
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER
@@ -83,6 +84,69 @@ async def test_a_search_sends_the_person_in_the_body_only(stranger: Stranger, ga
     assert headers["x-request-id"] == ID
     assert headers["authorization"].startswith("DPoP ")
     assert EXAMPLE_IHI not in json.dumps(headers)
+
+
+def pages(stranger: Stranger, numbers: list[int], **last: Any) -> None:
+    """A search whose answer has a page for each number; `last` is what its last page has besides."""
+
+    def page(at: int) -> dict[str, Any]:
+        identifier = {"system": "urn:dicom:uid", "value": f"urn:oid:2.25.{numbers[at]}"}
+        resource = {"resourceType": "ImagingStudy", "id": f"st-{numbers[at]}", "identifier": [identifier]}
+        found: dict[str, Any] = {"resourceType": "Bundle", "entry": [{"resource": resource}]}
+        if at + 1 < len(numbers):
+            following = f"{stranger.url}/fhir/ImagingStudy?_page={at + 1}"
+            return found | {"link": [{"relation": "self", "url": "x"}, {"relation": "next", "url": following}]}
+        return found | {"entry": found["entry"] + last.get("entry", []), "link": last.get("link", [])}
+
+    async def first(request: Request) -> Response:
+        return JSONResponse(page(0))
+
+    async def later(request: Request) -> Response:
+        return JSONResponse(page(int(request.query_params["_page"])))
+
+    stranger.answers |= {"/fhir/ImagingStudy/_search": first, "/fhir/ImagingStudy": later}
+
+
+async def test_every_page_of_an_answer_is_read_with_the_same_request_id(stranger: Stranger, gateway: Gateway) -> None:
+    pages(stranger, [1, 2, 3])
+    found = await gateway.find(EXAMPLE_IHI, request_id=ID)
+    assert [one.uid for one in found.studies] == ["2.25.1", "2.25.2", "2.25.3"]
+    assert found.missing == ()
+    asked = [headers for path, headers, _ in stranger.asked if path.startswith("/fhir/ImagingStudy")]
+    assert [headers["x-request-id"] for headers in asked] == [ID] * 3
+    assert len({headers["dpop"] for headers in asked}) == 3
+
+
+async def test_pages_without_end_are_given_up(
+    stranger: Stranger, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "PAGES", 5)
+    again = {"relation": "next", "url": "/fhir/ImagingStudy?_page=1"}
+    pages(stranger, [1, 2], link=[again])
+    with pytest.raises(Upstream, match="more than 5 pages"):
+        await gateway.find(EXAMPLE_IHI, request_id=ID)
+
+
+async def test_the_next_page_is_not_asked_of_another_host(stranger: Stranger, gateway: Gateway) -> None:
+    pages(stranger, [1], link=[{"relation": "next", "url": "http://127.0.0.1:1/fhir/ImagingStudy?_page=1"}])
+    with pytest.raises(Upstream, match="another host"):
+        await gateway.find(EXAMPLE_IHI, request_id=ID)
+
+
+async def test_an_answer_that_lacks_a_source_does_not_say_that_a_study_is_not_there(
+    stranger: Stranger, gateway: Gateway
+) -> None:
+    issues = [
+        {"severity": "warning", "code": "timeout", "diagnostics": "source pacs-2 did not\x1b answer"},
+        {"severity": "information", "code": "informational", "diagnostics": "X-Request-ID 1"},
+    ]
+    outcome = {"resource": {"resourceType": "OperationOutcome", "issue": issues}, "search": {"mode": "outcome"}}
+    pages(stranger, [1, 2], entry=[outcome])
+    found = await gateway.find(EXAMPLE_IHI, request_id=ID)
+    assert found.missing == ("timeout: source pacs-2 did not answer",)
+    assert find_study(found, "2.25.2").id == "st-2"
+    with pytest.raises(Upstream, match="source pacs-2 did not answer"):
+        find_study(found, "2.25.3")
 
 
 async def test_a_refusal_is_told_with_its_status_and_code(stranger: Stranger, gateway: Gateway) -> None:

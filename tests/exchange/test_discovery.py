@@ -174,6 +174,34 @@ async def test_no_answer_at_all_is_not_an_empty_result(tmp_path: Path) -> None:
             await stories[0].imaging_study(requester(), "st-001", "request")
 
 
+@pytest.mark.parametrize("fault", [None, Unavailable(reason="pacs")])
+async def test_nothing_found_is_not_said_while_a_source_that_may_hold_it_is_silent(
+    tmp_path: Path, fault: Exception | None
+) -> None:
+    silent = Shelf("silent", [study(2)], fault=fault, delay=0 if fault else 30)
+    async with discovery(tmp_path, silent, Shelf("empty", [])) as stories:
+        with pytest.raises(Unavailable) as late:
+            await search(stories)
+        with pytest.raises(Unavailable):
+            await stories[0].patient(requester(), "pt-1", "request")
+    assert late.value.headers["Retry-After"]
+    hidden = Shelf("hidden", [study(1, labels=("R",))])
+    async with discovery(tmp_path, silent, hidden, Shelf("other", [study(3, modalities=("MR",))])) as stories:
+        with pytest.raises(Unavailable):  # the same, whether or not something is there that is hidden or not searched
+            await search(stories, ("_id", "st-002"))
+
+
+async def test_a_source_that_falls_silent_before_its_patients_are_included_is_named(tmp_path: Path) -> None:
+    class Fading(Shelf):
+        async def patient(self, local: LocalId) -> Patient | None:
+            raise Unavailable(reason="pacs")
+
+    async with discovery(tmp_path, Shelf("good", []), Fading("fading", [study(1)])) as stories:
+        bundle = await search(stories, ("_include", "ImagingStudy:patient"))
+    assert [entry["search"]["mode"] for entry in bundle["entry"]] == ["match", "outcome"]
+    assert "fading" in bundle["entry"][1]["resource"]["issue"][0]["diagnostics"]
+
+
 async def test_a_study_in_two_sources_is_shown_once_from_the_first(tmp_path: Path) -> None:
     second = study(1, id="copy")
     async with discovery(tmp_path, Shelf("first", [study(1)]), Shelf("second", [second])) as stories:

@@ -37,8 +37,8 @@ def fetch(
 
     async def ask() -> Opened:
         async with consumer(gateway, data) as asking:
-            found = await asking.gateway.find(patient, request_id=request_id, purpose=purpose)
-            wanted = find_study(found.studies, study)
+            found = await asking.gateway.find(patient, study, request_id=request_id, purpose=purpose)
+            wanted = find_study(found, study)
             with progress(f"fetching {study}") as show:
                 return await asking.gateway.fetch(
                     wanted,

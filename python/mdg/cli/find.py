@@ -49,9 +49,11 @@ def find(
         for s in studies
     ]
     say(
-        {"request_id": request_id, "studies": studies},
+        {"request_id": request_id, "studies": studies, "missing": found.missing},
         (*lines, f"{count(len(studies), 'study')}; request {request_id}"),
         as_json,
     )
-    if not studies:
+    for lack in found.missing:
+        typer.echo(f"mdg: not all studies are listed: {lack}; search again later", err=True)
+    if found.missing or not studies:
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ Used by the commands `find` and `fetch` and by the gateway itself when it retrie
 `Gateway.open` has verified it.
 """
 
-from mdg.client.gateway import Found, FoundStudy, Gateway, Grant, Opened, find_study
+from mdg.client.gateway import Found, FoundStudy, Gateway, Grant, Opened, find_study, whole
 from mdg.client.tokens import DISCOVERY, RETRIEVAL, AccessToken, Tokens
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Opened",
     "Tokens",
     "find_study",
+    "whole",
 ]

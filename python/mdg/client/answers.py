@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from mdg.errors import MdgError, Upstream
 from mdg.outbound import Response
@@ -14,21 +15,25 @@ CODE = re.compile(r"[a-z0-9_-]{1,64}", re.IGNORECASE)
 def refusal(who: str, answer: Response) -> Upstream:
     """The error for an answer other than the one asked for: from an OperationOutcome, or from an error of RFC 6749
     5.2."""
-    code, words = "", ""
+    said = ""
     try:
         value = answer.json()
     except MdgError:
         value = None
     match value:
-        case {"resourceType": "OperationOutcome", "issue": [{"code": str(code), **issue}, *_]}:
-            words = str(issue.get("diagnostics", ""))
+        case {"resourceType": "OperationOutcome", "issue": [{"code": str()} as issue, *_]}:
+            said = words(issue)
         case {"error": str(code), **rest}:
-            words = str(rest.get("error_description", ""))
-    code = code if CODE.fullmatch(code) else ""
-    words = "".join(c for c in words if c.isprintable())[:WORDS]
-    said = ": ".join(part for part in (code, words) if part)
+            said = words({"code": code, "diagnostics": rest.get("error_description", "")})
     return Upstream(
         f"{who} answered {answer.status}" + (f" ({said})" if said else ""),
         answered=answer.status,
         reason=f"upstream-{answer.status}",
     )
+
+
+def words(issue: Mapping[str, object]) -> str:
+    """Code and diagnostics of an issue of an OperationOutcome."""
+    code = str(issue.get("code", ""))
+    text = "".join(c for c in str(issue.get("diagnostics", "")) if c.isprintable())[:WORDS]
+    return ": ".join(part for part in (code if CODE.fullmatch(code) else "", text) if part)

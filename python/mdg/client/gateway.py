@@ -13,7 +13,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,11 +24,11 @@ import anyio
 from anyio import to_thread
 
 from mdg import envelope
-from mdg.client.answers import refusal
+from mdg.client.answers import refusal, words
 from mdg.client.tokens import DISCOVERY, RETRIEVAL, AccessToken, Tokens
 from mdg.envelope.beside import beside
 from mdg.errors import InputOutput, NotFound, Refused, Upstream
-from mdg.fhir.imaging_study import UID
+from mdg.fhir.imaging_study import UID, UID_SYSTEM
 from mdg.keys import Card, Keyring, X25519Key
 from mdg.model.identity import IHI_SYSTEM, HpiO, Ihi
 from mdg.outbound import Downloaded, Outbound, Response
@@ -39,6 +39,7 @@ REQUEST_TYPE = "ief-retrieval+jws"
 SUITE = "HPKE-X25519-SHA256-AES256GCM"
 PATIENCE = 45.0  # seconds for the answer to a signed request: the provider makes the envelope for up to 30 s first
 RESUMES = 8  # times a broken download is taken up again
+PAGES = 2000  # of one search that are read: 100,000 studies of a gateway that shows 50 on a page
 LARGEST = 61 << 30  # bytes of an envelope: 60 GiB of content at most (seg/1 13.4) and what surrounds it
 
 Progress = Callable[[int, int], None]
@@ -58,10 +59,12 @@ class FoundStudy:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer to a search: `studies` in its order, `bundle` as it came, `seconds` from request to last byte."""
+    """The answer to a search: `studies` of all its pages in their order, and the seconds from the request to the last
+    byte. `missing` has the gateway's own words for each thing that the answer lacks, such as the name of a source that
+    did not answer; if it is empty, the answer is whole."""
 
     studies: tuple[FoundStudy, ...]
-    bundle: dict[str, object] = field(repr=False)
+    missing: tuple[str, ...]
     seconds: float
 
 
@@ -119,17 +122,30 @@ class Gateway:
         answer = await self._outbound.get(f"{self.fhir}/metadata", {"Accept": "application/fhir+json"})
         return _resource(answer, "CapabilityStatement")
 
-    async def find(self, ihi: Ihi, *, request_id: str, purpose: str = "TREAT") -> Found:
-        """The studies of one patient, with their Endpoints."""
-        token = await self._tokens.token(self.fhir, DISCOVERY, ihi=ihi, purpose=purpose)
+    async def find(self, ihi: Ihi, uid: str | None = None, *, request_id: str, purpose: str = "TREAT") -> Found:
+        """The studies of one patient, or only the one with the StudyInstanceUID `uid`, with their Endpoints: all pages
+        of the answer. `Upstream` when the pages do not end."""
         form = {"patient.identifier": f"{IHI_SYSTEM}|{ihi}", "_include": "ImagingStudy:endpoint"}
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/fhir+json"}
+        if uid is not None:
+            form["identifier"] = f"{UID_SYSTEM}|urn:oid:{uid}"
+        headers = {"Accept": "application/fhir+json"}
+        posted = headers | {"Content-Type": "application/x-www-form-urlencoded"}
+        url = f"{self.fhir}/ImagingStudy/_search"
         began = time.perf_counter()
-        answer = await self._post(
-            f"{self.fhir}/ImagingStudy/_search", urlencode(form).encode(), headers, token, request_id
-        )
-        bundle = _resource(answer, "Bundle")
-        return Found(_studies(bundle), bundle, time.perf_counter() - began)
+        token = await self._tokens.token(self.fhir, DISCOVERY, ihi=ihi, purpose=purpose)
+        bundle = _resource(await self._post(url, urlencode(form).encode(), posted, token, request_id), "Bundle")
+        studies, missing = list(_studies(bundle)), list(_missing(bundle))
+        for _ in range(PAGES):
+            following = _next(bundle)
+            if following is None:
+                return Found(tuple(studies), tuple(dict.fromkeys(missing)), time.perf_counter() - began)
+            url = _same_origin(following, url)
+            token = await self._tokens.token(self.fhir, DISCOVERY, ihi=ihi, purpose=purpose)
+            proved = headers | self._proved("GET", url, token) | {"X-Request-ID": request_id}
+            bundle = _resource(await self._outbound.get(url, proved), "Bundle")
+            studies += _studies(bundle)
+            missing += _missing(bundle)
+        raise Upstream(f"the answer of the gateway has more than {PAGES} pages", answered=200, reason="pages")
 
     async def request(
         self, study: FoundStudy, ihi: Ihi, *, provider: Card, request_id: str, purpose: str = "TREAT"
@@ -299,12 +315,21 @@ class Gateway:
         return {"Authorization": f"DPoP {token.value}", "DPoP": proof}
 
 
-def find_study(found: Sequence[FoundStudy], uid: str) -> FoundStudy:
-    """The study with this StudyInstanceUID; `NotFound` when the answer has none."""
-    for study in found:
+def find_study(found: Found, uid: str) -> FoundStudy:
+    """The study with this StudyInstanceUID. `NotFound` when the answer has none, `Upstream` when it may be in the part
+    that the answer lacks."""
+    for study in found.studies:
         if study.uid == uid:
             return study
+    whole(found)
     raise NotFound(reason="study-not-found")
+
+
+def whole(found: Found) -> None:
+    """`Upstream` when the answer of a gateway lacks something, in its own words: then it does not say what is not
+    there."""
+    if found.missing:
+        raise Upstream("the gateway's answer is not whole: " + "; ".join(found.missing), answered=200, reason="partial")
 
 
 def _resource(answer: Response, kind: str) -> dict[str, object]:
@@ -318,9 +343,7 @@ def _resource(answer: Response, kind: str) -> dict[str, object]:
 
 def _studies(bundle: dict[str, object]) -> tuple[FoundStudy, ...]:
     """The studies of a searchset Bundle, each with its own JMIX Endpoint."""
-    entries = bundle.get("entry")
-    held = [entry.get("resource") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    resources = [resource for resource in held if isinstance(resource, dict)]
+    resources = [resource for entry in _entries(bundle) if isinstance(resource := entry.get("resource"), dict)]
     endpoints = {f"Endpoint/{r.get('id')}": r for r in resources if r.get("resourceType") == "Endpoint" and _is_jmix(r)}
     studies = []
     for resource in resources:
@@ -336,6 +359,35 @@ def _studies(bundle: dict[str, object]) -> tuple[FoundStudy, ...]:
                         )
                     )
     return tuple(studies)
+
+
+def _entries(bundle: dict[str, object]) -> list[dict[str, object]]:
+    entries = bundle.get("entry")
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _missing(bundle: dict[str, object]) -> list[str]:
+    """What the OperationOutcome of a searchset says of its own answer: each issue that is more than information."""
+    said = []
+    for entry in _entries(bundle):
+        match entry.get("resource"):
+            case {"resourceType": "OperationOutcome", "issue": list(issues)}:
+                said += [words(issue) for issue in issues if _severe(issue)]
+    return said
+
+
+def _severe(issue: object) -> bool:
+    return isinstance(issue, dict) and issue.get("severity") != "information"
+
+
+def _next(bundle: dict[str, object]) -> str | None:
+    """The address of the next page."""
+    links = bundle.get("link")
+    for link in links if isinstance(links, list) else []:
+        match link:
+            case {"relation": "next", "url": str(url)}:
+                return url
+    return None
 
 
 def _references(study: dict[str, object]) -> list[str]:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from mdg.audit import Audit
 from mdg.errors import Forbidden, NotFound
 from mdg.exchange.cursor import Cursors, Position
-from mdg.exchange.holdings import Held, Holdings
+from mdg.exchange.holdings import Held, Holdings, late
 from mdg.exchange.judge import Judge
 from mdg.fhir import Json
 from mdg.fhir.bundle import searchset
@@ -65,7 +65,8 @@ class Discovery:
     ) -> Json:
         """The searchset Bundle for `search`; `query` is the raw request for the record, `after` where a page goes on.
 
-        `Forbidden` when it is about another person than the token's, known here or not; `Unavailable` without audit.
+        `Forbidden` when it is about another person than the token's, known here or not. `Unavailable` without audit, or
+        if nothing matches while a source did not answer: "nothing found" would be believed.
         """
         verdict = self._judge.admit(requester, Action.DISCOVER, "ImagingStudy")
         ihi = self._searched(requester, search)
@@ -73,9 +74,12 @@ class Discovery:
         visible = {one.study.id: one.study for one in held if self._allowed(requester, "ImagingStudy", one)}
         patients = {study.patient_id for study in visible.values()}
         matches = search.ordered([study for study in visible.values() if search.matches(study)])
+        if unanswered and not matches:
+            raise late(unanswered)
         rest = after.rest(matches, search) if after else matches
         page = rest[: search.count]
-        included = await self._included(requester, ihi, search, page, {one.study.id: one for one in held})
+        included, later = await self._included(requester, ihi, search, page, {one.study.id: one for one in held})
+        unanswered = sorted({*unanswered, *later})
         await self._audit.record(
             Event(
                 Kind.SEARCH,
@@ -124,11 +128,14 @@ class Discovery:
         ihi = requester.patient
         if ihi is None:
             raise NotFound(reason="no-patient-in-token")
-        held, _ = await self._holdings.of(ihi)
-        for found in await self._patients(requester, ihi, held):
+        held, unanswered = await self._holdings.of(ihi)
+        patients, later = await self._patients(requester, ihi, held)
+        for found in patients:
             if found["id"] == id_:
                 await self._record_read(requester, ihi, None, verdict, request_id)
                 return found
+        if unanswered or later:
+            raise late([*unanswered, *later])
         raise NotFound
 
     def _searched(self, requester: Requester, search: ImagingStudySearch) -> Ihi:
@@ -151,12 +158,14 @@ class Discovery:
 
     async def _included(
         self, requester: Requester, ihi: Ihi, search: ImagingStudySearch, page: Sequence[Study], held: dict[str, Held]
-    ) -> list[Json]:
-        """Included resources pass the same decision under their own scope; what does not pass is left out."""
+    ) -> tuple[list[Json], list[tuple[str, str]]]:
+        """Included resources, and the sources that did not answer. Each resource passes the same decision under its own
+        scope; what does not pass is left out."""
         included: list[Json] = []
+        unanswered: list[tuple[str, str]] = []
         if "ImagingStudy:patient" in search.include:
             wanted = {study.patient_id for study in page}
-            shown = await self._patients(requester, ihi, [held[study.id] for study in page])
+            shown, unanswered = await self._patients(requester, ihi, [held[study.id] for study in page])
             included += [one for one in shown if one["id"] in wanted]
         if "ImagingStudy:endpoint" in search.include:
             included += [
@@ -164,16 +173,17 @@ class Discovery:
                 for study in page
                 if self._endpoints(study) and self._allowed(requester, "Endpoint", held[study.id])
             ]
-        return included
+        return included, unanswered
 
-    async def _patients(self, requester: Requester, ihi: Ihi, held: Sequence[Held]) -> list[Json]:
-        """The Patients of those of `held` that may be shown under the scope of Patient."""
+    async def _patients(
+        self, requester: Requester, ihi: Ihi, held: Sequence[Held]
+    ) -> tuple[list[Json], list[tuple[str, str]]]:
+        """The Patients of those of `held` that may be shown under the scope of Patient, and the sources that did not
+        answer."""
         shown = {one.study.patient_id for one in held if self._allowed(requester, "Patient", one)}
-        return [
-            patient_resource(one, ihi, self._custodian, self._default_issuer)
-            for one in await self._holdings.patients(ihi)
-            if one.id in shown
-        ]
+        known, unanswered = await self._holdings.patients(ihi)
+        resources = [patient_resource(one, ihi, self._custodian, self._default_issuer) for one in known]
+        return [one for one in resources if one["id"] in shown], unanswered
 
     def _allowed(self, requester: Requester, scope_type: str, held: Held) -> bool:
         return self._judge.of_study(requester, Action.DISCOVER, scope_type, held).allowed

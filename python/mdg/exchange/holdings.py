@@ -1,7 +1,7 @@
 """What this gateway can show: all its sources asked at once, each study together with who it is about.
 
-A source that does not answer in time is named and left out; the others' answer is given (fhir-au 1.3, last row). When
-none answers there is nothing to say, and that is an error, not an empty result.
+A source that does not answer in time is named, and the others' answer is given. If no source answers, the call fails:
+an empty result would be believed.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ class Holdings:
         studies = {study.key.uid: (source, study) for source, found in reversed(answers) for study in found}
         return [Held(source, study, ihi, quarantined=False) for source, study in studies.values()], unanswered
 
-    async def patients(self, ihi: Ihi) -> list[Patient]:
-        """Every local patient that is this person."""
+    async def patients(self, ihi: Ihi) -> tuple[list[Patient], list[tuple[str, str]]]:
+        """Every local patient that is this person, and (source, issue code) of each source that did not answer."""
         locals_ = tuple(await self._identities.local_ids(ihi))
 
         async def known(source: Source) -> Sequence[Patient]:
             return [one for local in locals_ if (one := await source.patient(local)) is not None]
 
-        answers, _ = await self._ask_all(known)
+        answers, unanswered = await self._ask_all(known)
         found = {one.id: one for _, ones in reversed(answers) for one in ones}
-        return list(found.values())
+        return list(found.values()), unanswered
 
     async def study(self, uid: str) -> Held | None:
         """The present version of a study by its StudyInstanceUID."""
@@ -94,7 +94,7 @@ class Holdings:
             if study is not None:
                 return await self._held(source, study)
         if unanswered:
-            raise Unavailable("a source did not answer; try again later", reason="source-" + unanswered[0][1])
+            raise late(unanswered)
         return None
 
     async def _ask_all(
@@ -118,3 +118,8 @@ class Holdings:
         if failed and not answers:
             raise Unavailable("no source answered; try again later", reason="sources")
         return [(s, answers[s.name]) for s in self._sources if s.name in answers], sorted(failed.items())
+
+
+def late(unanswered: Sequence[tuple[str, str]]) -> Unavailable:
+    """The error when nothing was found but a source that may hold it did not answer."""
+    return Unavailable("a source of images did not answer; try again later", reason="source-" + unanswered[0][1])

@@ -16,7 +16,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from mdg.audit import Audit
-from mdg.client import Found, FoundStudy, Gateway, Opened, find_study
+from mdg.client import Found, FoundStudy, Gateway, Opened, find_study, whole
 from mdg.errors import NotFound, Unprocessable, reason
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
@@ -75,15 +75,16 @@ class Reception:
         """The study `uid` of a person, or their only one, from the gateway at `gateway_url`.
 
         Its signature must be by `provider`, or by the organisation that its Endpoint names when none is given; the key
-        is taken from the directory, never from the gateway. `NotFound` when there is no study, `Unprocessable` when
-        there are several and none was named; `Refused` with the first fault of the envelope. After an error nothing of
-        it is kept, and the record says why: the study becomes visible with the record of its import, or not at all.
+        is taken from the directory, never from the gateway. `NotFound` when there is no study, `Upstream` when it may
+        be in what the answer lacks, `Unprocessable` when there are several and none was named; `Refused` with the first
+        fault of the envelope. After an error nothing of it is kept, and the record says why: the study becomes visible
+        with the record of its import, or not at all.
         """
         try:
             gateway = self._gateway(gateway_url)
             await self._record(Kind.QUERY_SENT, ihi, uid, request_id)
-            found = await gateway.find(ihi, request_id=request_id, purpose=purpose)
-            study = _chosen(found.studies, uid)
+            found = await gateway.find(ihi, uid, request_id=request_id, purpose=purpose)
+            study = _chosen(found, uid)
             card = await self._card(study, provider)
             await self._record(Kind.RETRIEVAL_SENT, ihi, study.uid, request_id, (("provider", card.id),))
             opened = await gateway.fetch(
@@ -145,11 +146,12 @@ class Reception:
         )
 
 
-def _chosen(found: tuple[FoundStudy, ...], uid: str | None) -> FoundStudy:
+def _chosen(found: Found, uid: str | None) -> FoundStudy:
     if uid is not None:
         return find_study(found, uid)
-    if not found:
+    whole(found)
+    if not found.studies:
         raise NotFound(reason="nothing-found")
-    if len(found) > 1:
+    if len(found.studies) > 1:
         raise Unprocessable("the provider has several studies of this person; name one", reason="several-studies")
-    return found[0]
+    return found.studies[0]

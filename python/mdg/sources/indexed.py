@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+import anyio
 from sqlalchemy import ColumnElement, Row, and_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,6 +16,10 @@ from mdg.model.imaging import Patient, Series, StoredInstance, Study, StudyKey
 from mdg.store import Store
 from mdg.store.index import Part, instances, of_study, patients, series, studies, versions
 from mdg.store.schema import moment
+
+AT_ONCE = 2
+"""Searches that read all studies of a patient at once. Such a search is mostly work of this process (0.3 s for 3,000
+studies), so many at once would all be late, where a few in turn are answered."""
 
 
 class IndexedSource:
@@ -26,6 +31,7 @@ class IndexedSource:
         self._store = store
         self._custodian = custodian
         self._part = Part(custodian, self.name)
+        self._searches = anyio.CapacityLimiter(AT_ONCE)
 
     async def find(self, patients: Sequence[LocalId]) -> Sequence[Study]:
         """All studies of these patients whose files agree on whose they are, newest first."""
@@ -33,7 +39,7 @@ class IndexedSource:
             return []
         pairs = [(local.issuer, local.value) for local in patients]
         wanted = tuple_(studies.c.issuer, studies.c.patient).in_(pairs)
-        async with self._store.read() as connection:
+        async with self._searches, self._store.read() as connection:
             return await self._studies(connection, and_(wanted, studies.c.quarantine.is_(None)))
 
     async def patient(self, local: LocalId) -> Patient | None:
