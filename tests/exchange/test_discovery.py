@@ -68,11 +68,14 @@ class Shelf:
     async def patient_by_id(self, id: str) -> Patient | None:  # noqa: A002 -- the word of the protocol
         return await self.patient(LOCAL) if id == "pt-1" else None
 
-    async def study(self, uid: str) -> Study | None:
-        return next((study for study in await self._answer() if study.key.uid == uid), None)
+    async def owner(self, uid: str) -> LocalId | None:
+        return next((study.patient for study in await self._answer() if study.key.uid == uid), None)
 
-    async def study_by_id(self, id: str) -> Study | None:  # noqa: A002 -- the word of the protocol
-        return next((study for study in await self._answer() if study.id == id), None)
+    async def study(self, uid: str, patients: Sequence[LocalId]) -> Study | None:
+        return next((study for study in await self.find(patients) if study.key.uid == uid), None)
+
+    async def study_by_id(self, logical_id: str, patients: Sequence[LocalId]) -> Study | None:
+        return next((study for study in await self.find(patients) if study.id == logical_id), None)
 
     async def instances(self, key: StudyKey) -> Sequence[StoredInstance]:
         return []

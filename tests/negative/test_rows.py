@@ -3,7 +3,8 @@
 A case is a good call, changed: `door` or `method` and `path` say where to; `token`, `proof`, `ticket` say what is
 wrong with them; `authorization`, `proofs`, `fields`, `host`, `framing`, `query`, `body` replace what would be sent.
 `answer` is one of ANSWERS, `reason` is what the audit calls it; a `bare` answer is the HTTP server's own, which no
-door ever sees. Cases with the same `alike` get the same answer to the byte. What holds for every refusal is in
+door ever sees. Cases with the same `alike` get the same answer to the byte,
+by the same SQL statements. What holds for every refusal is in
 `check_refusal`. To add a row is to write YAML; nothing here changes.
 """
 
@@ -131,10 +132,7 @@ async def play(case: Case, world: World, capfd: pytest.CaptureFixture[str]) -> N
             answer = await world.send(sent.raw)
         check_answer(case, answer)
         if "alike" in case.said:
-            first = next(
-                other for other in cases() if (other.row, other.said.get("alike")) == (case.row, case.said["alike"])
-            )
-            assert constant(answer) == constant(await world.send((await prepare(first, world, number)).raw))
+            await compare(case, world, number)
         if case.said.get("bare"):
             assert (answer.body, answer.header("connection")) == (b"", "close")
         elif case.refused:
@@ -145,6 +143,26 @@ async def play(case: Case, world: World, capfd: pytest.CaptureFixture[str]) -> N
     assert len([what for what in asked if what.startswith("jwks")]) <= case.said.get("fetches", 1)
     printed = "".join(capfd.readouterr())
     assert not [value for value in sent.secret if value in printed], "the log has what it must not have"
+
+
+async def compare(case: Case, world: World, number: int) -> None:
+    """Sends a case and the first ones that it must be like: of all in bytes, of those at the same address in SQL
+    statements, too. An address has another one to be compared with, or there would be nothing to see."""
+    alike = [one for one in cases() if (one.row, one.said.get("alike")) == (case.row, case.said["alike"])]
+    here = [one for one in alike if address(one) == address(case)]
+    assert len(here) > 1, "nothing to compare the statements with"
+    answers, costs = [], []
+    for one in (case, alike[0], next(one for one in here if one != case)):
+        sent = await prepare(one, world, number)
+        answers.append(constant(await world.send(sent.raw)))
+        costs.append(await world.costs.of(sent.request_id))
+    assert len(set(answers)) == 1
+    assert costs[0] == costs[2]
+
+
+def address(case: Case) -> tuple[str, str]:
+    """The door of a case, whatever id stands in its path."""
+    return case.door, re.sub(r"{\w+}|[0-9a-f-]{36}", "*", case.said.get("path", ""))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from tests.authority import ACT_REASON, CUSTODIAN, ORGANISATION, OTHER_PATIENT, PATIENT, Json
 from tests.negative.forgery import Forgery
+from tests.statements import Costs
 
 from mdg.app import Rooms, create_admin, create_public, open_gateway
 from mdg.config import Capabilities, IssuerSettings, Settings
@@ -123,6 +124,7 @@ class World:
         services.cards.append(self.card)
         self.words = self.forgery.words
         self.words["address"] = f"{address[0]}:{address[1]}"
+        self.costs = Costs()
 
     # --- requests ---
 
@@ -255,7 +257,7 @@ async def opened(folder: Path) -> AsyncGenerator[World]:
             async with open_gateway(settings) as rooms:
                 world = World(rooms, services, address)
                 await _fill(world, folder)
-                tasks.start_soon(listen, create_public(rooms), outer, stop.wait)
+                tasks.start_soon(listen, world.costs.counted(create_public(rooms)), outer, stop.wait)
                 tasks.start_soon(listen, create_admin(rooms), admin, stop.wait)
                 await _seal_others(world)
                 try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.statements import seen
 
 from mdg import envelope
 from mdg.errors import NotFound, Unavailable
@@ -68,12 +69,26 @@ async def test_only_the_studies_of_the_named_patients_are_found(filled: Filled) 
 
 async def test_a_study_is_the_same_by_every_way_to_it(filled: Filled) -> None:
     (study,) = await filled.source.find([filled.person("P1")])
-    assert await filled.source.study(study.key.uid) == study
-    assert await filled.source.study_by_id(study.id) == study
-    assert await filled.source.study("9.9") is None
-    assert await filled.source.study_by_id("nothing") is None
+    theirs = [filled.person("P1")]
+    assert await filled.source.study(study.key.uid, theirs) == study
+    assert await filled.source.study_by_id(study.id, theirs) == study
+    assert await filled.source.owner(study.key.uid) == study.patient
+    assert await filled.source.owner("9.9") is None
+    assert await filled.source.study("9.9", theirs) is None
+    assert await filled.source.study_by_id("nothing", theirs) is None
     assert study.key == StudyKey(CUSTODIAN, "1.2.3", 1)
     assert study.labels == ("N",)
+
+
+async def test_a_study_of_somebody_else_is_looked_up_by_the_same_statements_as_an_unknown_one(filled: Filled) -> None:
+    (study,) = await filled.source.find([filled.person("P1")])
+    statements: dict[str, list[str]] = {}
+    for name, uid, id_ in (("hidden", study.key.uid, study.id), ("unknown", "9.9", "nothing")):
+        with seen() as statements[name]:
+            assert await filled.source.study(uid, [filled.person("P2")]) is None
+            assert await filled.source.study_by_id(id_, [filled.person("P2")]) is None
+    assert statements["hidden"] == statements["unknown"]
+    assert len(statements["unknown"]) == 4
 
 
 async def test_the_patient_of_a_study_is_known(filled: Filled) -> None:
@@ -107,7 +122,7 @@ async def test_a_store_that_does_not_answer_is_unavailable(filled: Filled) -> No
     await filled.store.write(break_it)
     for ask in (
         filled.source.find([filled.person("P1")]),
-        filled.source.study("1.2.3"),
+        filled.source.study("1.2.3", [filled.person("P1")]),
         filled.source.patient(filled.person("P1")),
     ):
         with pytest.raises(Unavailable):

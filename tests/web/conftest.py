@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from tests.statements import Costs
 
 from mdg.app import Rooms, create_admin, create_public, open_gateway
 from mdg.client import Tokens
@@ -86,6 +87,8 @@ class Running:
     consumer: Consumer
     new_consumer: Callable[[str], Any]
     """(name) -> another organisation's Consumer, registered."""
+    costs: Costs
+    """The SQL statements of each request to the public listener."""
 
     async def records(self, request_id: str) -> list[dict[str, Any]]:
         """The AuditEvents of one request."""
@@ -130,7 +133,8 @@ def start(tmp_path: Path, phantom: Path) -> Start:
         }
         settings = Settings.load(**(values | given))
         async with open_gateway(settings, **decide) as rooms, anyio.create_task_group() as tasks:
-            tasks.start_soon(listen, create_public(rooms), public, rooms.stopping.wait)
+            costs = Costs()
+            tasks.start_soon(listen, costs.counted(create_public(rooms)), public, rooms.stopping.wait)
             tasks.start_soon(listen, create_admin(rooms), admin, rooms.stopping.wait)
             try:
                 if settings.identity:
@@ -149,7 +153,7 @@ def start(tmp_path: Path, phantom: Path) -> Start:
                         tokens = Tokens(f"{sandbox}/token", outbound, keyring, organisation)
                         return Consumer(url, keyring, organisation, tokens, http)
 
-                    yield Running(url, admin_url, rooms, await consumer("consumer", EXAMPLE_CONSUMER), consumer)
+                    yield Running(url, admin_url, rooms, await consumer("consumer", EXAMPLE_CONSUMER), consumer, costs)
             finally:
                 rooms.stopping.set()
 

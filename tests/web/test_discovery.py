@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import pytest
 
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, made_up
+from mdg.sandbox.phantom import ISSUER, PATIENT_ID, write_phantom
 from mdg.web.wellknown import SCOPES
 
 Start = Callable[..., Any]
@@ -88,6 +90,27 @@ async def test_reads_of_the_three_resources_agree_with_the_search(start: Start) 
             assert read.status_code == 200, read.text
             assert read.json() == resource or resource["resourceType"] == "Endpoint"
         assert patient["identifier"][0]["value"] == str(EXAMPLE_IHI)
+
+
+async def test_a_search_by_the_id_of_a_hidden_study_costs_what_one_by_an_unknown_id_costs(
+    start: Start, tmp_path: Path
+) -> None:
+    write_phantom(tmp_path / "images" / "one", seed=1, slices=1)
+    write_phantom(tmp_path / "images" / "two", seed=2, slices=1, patient_id="DEMO-0002")
+    table = tmp_path / "identity.csv"
+    lines = [f"{PATIENT_ID},{ISSUER},{EXAMPLE_IHI},test,2026-01-01", f"DEMO-0002,{ISSUER},{OTHER},test,2026-01-01"]
+    table.write_text("\n".join(["PatientID,issuer,IHI,source,date", *lines, ""]))
+    async with start(folders=(tmp_path / "images",), identity=table) as gateway:
+        hidden = (await gateway.consumer.search()).json()["entry"][0]["resource"]["id"]
+        form = {"patient.identifier": f"{SYSTEM}|{OTHER}"}
+        costs = []
+        for id_ in (hidden, "0" * 32):
+            answer = await gateway.consumer.ask(
+                "POST", "/fhir/ImagingStudy/_search", ihi=OTHER, data=form | {"_id": id_}
+            )
+            assert answer.json()["total"] == 0
+            costs.append(await gateway.costs.of(answer.headers["x-request-id"]))
+        assert costs[0] == costs[1]
 
 
 @pytest.mark.parametrize("kind", ["ImagingStudy", "Patient", "Endpoint"])

@@ -77,8 +77,8 @@ class Delivery:
     async def match(self, owed: Owed) -> Keep:
         """A `courier.Deliver`: what numbers the event for whoever wants to know. `Unavailable` when it cannot be told
         whose the study is."""
-        held = await self._holdings.study(owed.study.uid)
-        patient = None if held is None or held.quarantined or not held.normal else held.ihi
+        held = await self._holdings.whose(owed.study.uid)
+        patient = held.ihi if held is not None and held.normal else None
 
         async def keep(connection: AsyncConnection) -> None:
             await table.number(connection, owed, patient)
@@ -181,7 +181,7 @@ class Delivery:
 
     async def _told(self, one: Subscription, event: Numbered) -> tuple[str, Verdict | None]:
         """The logical id of the study when this subscriber may be told of it now, else nothing, and the decision."""
-        held = await self._holdings.study(event.study)
+        held = await self._holdings.study(event.study, one.patient)
         if held is None or not await self._standing.still_stands(one.owner):
             return "", None
         verdict = self._judge.of_study(one.owner, Action.DISCOVER, SCOPE_TYPE, held)

@@ -148,8 +148,10 @@ class Discovery:
 
     async def _study(self, requester: Requester, scope_type: str, id_: str) -> tuple[Held, Ihi, Verdict]:
         self._judge.admit(requester, Action.DISCOVER, scope_type)
-        held = await self._holdings.study_by_id(id_)
-        if held is None or held.ihi is None:
+        if requester.patient is None:
+            raise NotFound(reason="no-patient-in-token")
+        held = await self._holdings.study_by_id(id_, requester.patient)
+        if held is None:
             raise NotFound
         verdict = self._judge.of_study(requester, Action.DISCOVER, scope_type, held)
         if not verdict.allowed:

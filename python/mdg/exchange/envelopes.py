@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import anyio
 from anyio import to_thread
-from sqlalchemy import Column, Index, LargeBinary, Table, Text, delete, insert, select
+from sqlalchemy import Column, Index, LargeBinary, Table, Text, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg import envelope
@@ -26,12 +26,13 @@ from mdg.envelope.beside import beside
 from mdg.envelope.recipe import Recipe
 from mdg.errors import InputOutput, Unavailable, Unprocessable
 from mdg.exchange.holdings import Held
+from mdg.identity.enrichment import whose
 from mdg.keys import Card, Keyring
 from mdg.model.identity import HpiO, Ihi
 from mdg.model.imaging import StoredInstance
 from mdg.model.request import Requester
 from mdg.store import Store, has_room
-from mdg.store.schema import Number, custodian, metadata, microseconds, moment
+from mdg.store.schema import Document, Number, custodian, metadata, microseconds, moment
 
 MOST = 60 << 30
 """Bytes of a study that JMIX 1.0 may carry (seg/1 13.4)."""
@@ -47,6 +48,8 @@ ENVELOPES = Table(
     Column("envelope_id", Text, nullable=False),
     Column("study_uid", Text, nullable=False),
     Column("study_version", Number, nullable=False),
+    Column("ihi", Text, nullable=False),
+    Column("identifiers", Document, nullable=False),
     Column("issuer", Text, nullable=False),
     Column("client_id", Text, nullable=False),
     Column("organisation", Text, nullable=False),
@@ -59,7 +62,12 @@ ENVELOPES = Table(
     Index(None, "custodian", "study_uid", "study_version", "client_id"),
     Index(None, "custodian", "envelope_id"),
 )
-"""`request_digest`: SHA-256 of the signed request that it answers, NULL for one sealed to a key of the directory."""
+"""`ihi` is the person that the envelope is about; `identifiers` are the (system, value) pairs of the patient in its
+sealed metadata.json. An envelope is served only while both are those of its study. `request_digest`: SHA-256 of the
+signed request that it answers, NULL for one sealed to a key of the directory."""
+
+Identifiers: TypeAlias = tuple[tuple[str, str], ...]
+"""(system, value) of each identifier of a patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ class Envelope:
     envelope_id: str
     study_uid: str
     study_version: int
+    ihi: Ihi = field(repr=False)
+    identifiers: Identifiers = field(repr=False)
     issuer: str
     client_id: str
     organisation: str
@@ -79,14 +89,6 @@ class Envelope:
     state: bytes = field(repr=False)
     manifest: bytes = field(repr=False)
     not_after: datetime
-
-    def belongs_to(self, requester: Requester) -> bool:
-        """Whether it was made for this client, acting for this organisation."""
-        return (self.issuer, self.client_id, self.organisation) == (
-            requester.issuer,
-            requester.client_id,
-            requester.organisation,
-        )
 
     @property
     def recipe(self) -> Recipe:
@@ -123,7 +125,7 @@ class Envelopes:
         requester: Requester,
         receiver: Card,
         recipient: bytes,
-        identifiers: Sequence[tuple[str, str]],
+        identifiers: Identifiers,
         request_digest: bytes | None,
         now: datetime,
     ) -> Envelope:
@@ -163,6 +165,8 @@ class Envelopes:
                 envelope_id=envelope_id,
                 study_uid=held.study.key.uid,
                 study_version=held.study.key.version,
+                ihi=held.ihi,
+                identifiers=identifiers,
                 issuer=requester.issuer,
                 client_id=requester.client_id,
                 organisation=str(requester.organisation),
@@ -180,54 +184,67 @@ class Envelopes:
             raise
         return made
 
-    async def by_id(self, id_: str, now: datetime) -> Envelope | None:
-        """The live envelope of a recipe id."""
-        return await self._one({"id": id_}, now)
+    async def by_id(self, id_: str, requester: Requester, now: datetime) -> Envelope | None:
+        """The live envelope of a recipe id, if it was made for this client, acting for this organisation, and is about
+        the person of the token."""
+        return await self._one({"id": id_}, requester, now)
 
-    async def by_envelope_id(self, envelope_id: str, now: datetime) -> Envelope | None:
-        """The live envelope of a JMIX envelope id."""
-        return await self._one({"envelope_id": envelope_id}, now)
+    async def by_envelope_id(self, envelope_id: str, requester: Requester, now: datetime) -> Envelope | None:
+        """The same by its JMIX envelope id, if it is sealed to a key of the directory."""
+        return await self._one({"envelope_id": envelope_id, "request_digest": None}, requester, now)
 
-    async def current(self, requester: Requester, held: Held, recipient: bytes, now: datetime) -> Envelope | None:
-        """The live envelope that this client already has of this version, sealed to this key of the directory."""
-        return await self._one(
+    async def current(
+        self, requester: Requester, held: Held, identifiers: Identifiers, recipient: bytes, now: datetime
+    ) -> Envelope | None:
+        """The live envelope that this client already has of this version, with these identifiers of the patient in it,
+        sealed to this key of the directory."""
+        found = await self._one(
             {
                 "study_uid": held.study.key.uid,
                 "study_version": held.study.key.version,
-                "issuer": requester.issuer,
-                "client_id": requester.client_id,
-                "organisation": requester.organisation,
                 "recipient": recipient,
                 "request_digest": None,
             },
+            requester,
             now,
         )
+        return found if found is not None and found.identifiers == identifiers else None
 
     async def sweep(self, now: datetime, *, starting: bool = False) -> int:
-        """Erases what has lapsed, and what a crash left in the spool: at the start every file without a row, later only
-        those that no job can be making any more. The number of files erased. `InputOutput` for one that cannot be."""
+        """Erases what has lapsed, what is about another person than its study is now, and what a crash left in the
+        spool: at the start every file without a row, later only those that no job can be making any more. The number of
+        files erased. `InputOutput` for one that cannot be."""
+        lapsed = ENVELOPES.c.not_after < microseconds(now)
+        stale = ~whose(ENVELOPES.c.custodian, ENVELOPES.c.study_uid, ENVELOPES.c.ihi)
 
-        async def lapse(connection: AsyncConnection) -> None:
-            await connection.execute(
-                delete(ENVELOPES).where(
-                    ENVELOPES.c.custodian == self._custodian, ENVELOPES.c.not_after < microseconds(now)
-                )
-            )
+        async def lapse(connection: AsyncConnection) -> list[str]:
+            over = delete(ENVELOPES).where(ENVELOPES.c.custodian == self._custodian, or_(lapsed, stale))
+            return list((await connection.execute(over.returning(ENVELOPES.c.id))).scalars())
 
-        await self._store.write(lapse)
+        ended = [self.path(id_) for id_ in await self._store.write(lapse)]
+        await to_thread.run_sync(_remove, ended)
         async with self._store.read() as connection:
             rows = await connection.execute(select(ENVELOPES.c.id).where(ENVELOPES.c.custodian == self._custodian))
             live = {f"{id_}.zip" for id_ in rows.scalars()}
         older = float("inf") if starting else (now - MAKING).timestamp()
-        return await to_thread.run_sync(_erase_others, self._folder, live, older)
+        return len(ended) + await to_thread.run_sync(_erase_others, self._folder, live, older)
 
     async def _insert(self, connection: AsyncConnection, made: Envelope) -> None:
         row: dict[str, Any] = {name: getattr(made, name) for name in Envelope.__slots__}
         row |= {"custodian": self._custodian, "not_after": microseconds(made.not_after)}
         await connection.execute(insert(ENVELOPES).values(row))
 
-    async def _one(self, wanted: Mapping[str, object], now: datetime) -> Envelope | None:
+    async def _one(self, wanted: Mapping[str, object], requester: Requester, now: datetime) -> Envelope | None:
+        """The newest live envelope of this owner and this person. Both stand in the condition, so that an envelope of
+        somebody else costs what an unknown one costs."""
         names = Envelope.__slots__
+        wanted = {
+            **wanted,
+            "ihi": requester.patient,
+            "issuer": requester.issuer,
+            "client_id": requester.client_id,
+            "organisation": requester.organisation,
+        }
         query = select(*(ENVELOPES.c[name] for name in names)).where(
             ENVELOPES.c.custodian == self._custodian,
             ENVELOPES.c.not_after >= microseconds(now),
@@ -240,7 +257,8 @@ class Envelopes:
             row = (await connection.execute(query.order_by(ENVELOPES.c.not_after.desc()).limit(1))).mappings().first()
         if row is None or not await anyio.Path(self.path(row["id"])).is_file():
             return None
-        return Envelope(**{**row, "not_after": moment(row["not_after"])})
+        identifiers = tuple((system, value) for system, value in row["identifiers"])
+        return Envelope(**{**row, "identifiers": identifiers, "not_after": moment(row["not_after"])})
 
 
 def _private_folder(folder: Path) -> None:
@@ -286,7 +304,7 @@ def _erase_others(folder: Path, live: set[str], older: float) -> int:
     return erased
 
 
-def identifiers_of(held: Held, ihi: Ihi, record_system: str) -> list[tuple[str, str]]:
+def identifiers_of(held: Held, record_system: str) -> Identifiers:
     """(system, value) of the patient for metadata.json: the IHI, then the custodian's own number, scoped (fhir-au
     1.4)."""
-    return [(Ihi.system, str(ihi)), (record_system, held.study.patient.value)]
+    return (Ihi.system, str(held.ihi)), (record_system, held.study.patient.value)

@@ -27,13 +27,11 @@ BUDGET = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One study, where it is, who it is about (None when nobody knows or it is disputed), and whether it is
-    quarantined."""
+    """One study, where it is, and who it is about, which is beyond doubt."""
 
     source: Source
     study: Study
-    ihi: Ihi | None
-    quarantined: bool
+    ihi: Ihi
 
     @property
     def normal(self) -> bool:
@@ -59,7 +57,7 @@ class Holdings:
         locals_ = tuple(await self._identities.local_ids(ihi))
         answers, unanswered = await self._ask_all(lambda source: source.find(locals_))
         studies = {study.key.uid: (source, study) for source, found in reversed(answers) for study in found}
-        return [Held(source, study, ihi, quarantined=False) for source, study in studies.values()], unanswered
+        return [Held(source, study, ihi) for source, study in studies.values()], unanswered
 
     async def patients(self, ihi: Ihi) -> tuple[list[Patient], list[tuple[str, str]]]:
         """Every local patient that is this person, and (source, issue code) of each source that did not answer."""
@@ -72,27 +70,37 @@ class Holdings:
         found = {one.id: one for _, ones in reversed(answers) for one in ones}
         return list(found.values()), unanswered
 
-    async def study(self, uid: str) -> Held | None:
-        """The present version of a study by its StudyInstanceUID."""
-        return await self._first(lambda source: source.study(uid))
+    async def study(self, uid: str, ihi: Ihi) -> Held | None:
+        """The present version of a study of this person by its StudyInstanceUID. A study of somebody else, one in doubt
+        and an unknown one are looked up by the same statements and are None alike."""
+        locals_ = tuple(await self._identities.local_ids(ihi))
+        return await self._first(ihi, lambda source: source.study(uid, locals_))
 
-    async def study_by_id(self, id_: str) -> Held | None:
-        """The present version of a study by its logical id."""
-        return await self._first(lambda source: source.study_by_id(id_))
+    async def study_by_id(self, id_: str, ihi: Ihi) -> Held | None:
+        """The same by its logical id."""
+        locals_ = tuple(await self._identities.local_ids(ihi))
+        return await self._first(ihi, lambda source: source.study_by_id(id_, locals_))
+
+    async def whose(self, uid: str) -> Held | None:
+        """The present version of a study, whoever it is about; None when it is found under nobody's IHI."""
+        owners, unanswered = await self._ask_all(lambda source: source.owner(uid))
+        for local in dict.fromkeys(owner for _, owner in owners if owner is not None):
+            ihi = await self._identities.ihi_of(local)
+            if ihi is not None and (held := await self.study(uid, ihi)) is not None:
+                return held
+        if unanswered:
+            raise late(unanswered)
+        return None
 
     async def instances(self, held: Held) -> Sequence[StoredInstance]:
         """The files of a study, as they were when it was indexed."""
         return await held.source.instances(held.study.key)
 
-    async def _held(self, source: Source, study: Study) -> Held:
-        ihi = await self._identities.ihi_of(study.patient)
-        return Held(source, study, ihi, await self._identities.quarantined(study.key.uid))
-
-    async def _first(self, ask: Callable[[Source], Awaitable[Study | None]]) -> Held | None:
+    async def _first(self, ihi: Ihi, ask: Callable[[Source], Awaitable[Study | None]]) -> Held | None:
         answers, unanswered = await self._ask_all(ask)
         for source, study in answers:
             if study is not None:
-                return await self._held(source, study)
+                return Held(source, study, ihi)
         if unanswered:
             raise late(unanswered)
         return None

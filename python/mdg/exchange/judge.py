@@ -47,9 +47,7 @@ class Judge:
     def of_study(self, requester: Requester, action: Action, scope_type: str, held: Held) -> Verdict:
         """What the rules say about one study in its present state."""
         study = held.study
-        return self._verdict(
-            requester, action, Resource(scope_type, held.ihi, study.key, study.labels, held.quarantined)
-        )
+        return self._verdict(requester, action, Resource(scope_type, held.ihi, study.key, study.labels))
 
     def _verdict(self, requester: Requester, action: Action, resource: Resource) -> Verdict:
         """A token without a purpose is judged once, under none, for a rule to refuse it."""

@@ -16,7 +16,7 @@ from functools import partial
 from mdg.access import Replay, RetrievalRequest, Tickets, verify_request
 from mdg.audit import Audit
 from mdg.errors import Forbidden, NotFound, Unauthenticated, Unprocessable
-from mdg.exchange.envelopes import Envelope, Envelopes, identifiers_of
+from mdg.exchange.envelopes import Envelope, Envelopes, Identifiers, identifiers_of
 from mdg.exchange.holdings import Held, Holdings
 from mdg.exchange.judge import PAYLOAD, Judge, Standing
 from mdg.exchange.ranges import select
@@ -88,20 +88,20 @@ class Retrieval:
             jws, audience=self._custodian.uri, requester=requester, directory=self._directory, now=now
         )
         async with self._replay.once("nonce", asked.nonce_key, asked.nonce_until):
-            held, ihi, verdict = await self._disclosable(requester, await self._holdings.study_by_id(asked.study))
+            held = await self._holdings.study_by_id(asked.study, _person(requester))
+            held, verdict = self._disclosable(requester, held)
             made = await self._workshop.made(
-                ("request", asked.digest),
-                _owner(requester),
-                partial(self._make_for_request, requester, asked, held, ihi),
+                ("request", asked.digest), _owner(requester), partial(self._make_for_request, requester, asked, held)
             )
+            await self._decided_again(requester, made)  # it may have taken a while
             await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
         return self._granted(requester, made)
 
     async def renew(self, requester: Requester, id_: str, request_id: str) -> Granted:
         """A new ticket under a fresh token, for the same envelope (seg/1 10.1)."""
         self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
-        made = await self._envelopes.by_id(id_, self._judge.clock())
-        if made is None or not made.belongs_to(requester) or made.jkt != requester.jkt:
+        made = await self._envelopes.by_id(id_, requester, self._judge.clock())
+        if made is None or made.jkt != requester.jkt:
             raise NotFound
         verdict = await self._decided_again(requester, made)
         await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
@@ -111,7 +111,7 @@ class Retrieval:
         """The envelope of study `uid`, sealed to the client's key in the directory; made when there is none that
         lives."""
         self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
-        held, ihi, verdict = await self._disclosable(requester, await self._holdings.study(uid))
+        held, verdict = self._disclosable(requester, await self._holdings.study(uid, _person(requester)))
         if self._minimum_level > LEVEL_STATIC:
             raise Unprocessable(
                 "an envelope sealed to a long-lived key is not given here; POST a signed request to /api/jmix/requests",
@@ -120,11 +120,13 @@ class Retrieval:
         card = await self._directory.card_by_id(requester.organisation.uri)
         if card is None:
             raise Unprocessable("the directory has no key of this organisation to seal to", reason="no-key")
-        made = await self._envelopes.current(requester, held, card.x25519, self._judge.clock())
+        identifiers = self._identifiers(held)
+        made = await self._envelopes.current(requester, held, identifiers, card.x25519, self._judge.clock())
         if made is None:
             owner = _owner(requester)
-            key = ("directory", owner, held.study.key, card.x25519)
-            made = await self._workshop.made(key, owner, partial(self._make_for_card, requester, card, held, ihi))
+            key = ("directory", owner, held.study.key, identifiers, card.x25519)
+            made = await self._workshop.made(key, owner, partial(self._make_for_card, requester, card, held))
+            await self._decided_again(requester, made)
             await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
         return await self._release(requester, made, verdict, wanted, request_id)
 
@@ -134,8 +136,8 @@ class Retrieval:
         """The bytes of an envelope that a request was granted. `Forbidden` for a ticket that is not good."""
         self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
         self._tickets.check(ticket, id_, requester, wanted.method, self._judge.clock())
-        made = await self._envelopes.by_id(id_, self._judge.clock())
-        if made is None or not made.belongs_to(requester):
+        made = await self._envelopes.by_id(id_, requester, self._judge.clock())
+        if made is None:
             raise NotFound(reason="no-such-recipe")
         verdict = await self._decided_again(requester, made)
         return await self._release(requester, made, verdict, wanted, request_id)
@@ -153,53 +155,52 @@ class Retrieval:
 
     # --- how ---
 
-    async def _disclosable(self, requester: Requester, held: Held | None) -> tuple[Held, Ihi, Verdict]:
-        """The study with its person, when it may be disclosed; absent, hidden and somebody else's are all alike."""
-        if held is None or held.ihi is None:
+    def _disclosable(self, requester: Requester, held: Held | None) -> tuple[Held, Verdict]:
+        """The study when it may be disclosed; absent, hidden and somebody else's are all alike."""
+        if held is None:
             raise NotFound
         verdict = self._verdict(requester, held)
         if not verdict.allowed:
             raise NotFound(reason="hidden")
-        return held, held.ihi, verdict
+        return held, verdict
 
     def _verdict(self, requester: Requester, held: Held) -> Verdict:
         return self._judge.of_study(requester, Action.DISCLOSE, PAYLOAD, held)
 
     async def _own(self, requester: Requester, envelope_id: str) -> tuple[Envelope, Verdict]:
         self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
-        made = await self._envelopes.by_envelope_id(envelope_id, self._judge.clock())
-        if made is None or not made.belongs_to(requester) or made.request_digest is not None:
+        made = await self._envelopes.by_envelope_id(envelope_id, requester, self._judge.clock())
+        if made is None:
             raise NotFound
-        held = await self._still_held(made)
-        if held.ihi != requester.patient:
-            raise NotFound(reason="another-patient")
-        return made, self._verdict_again(requester, held)
+        return made, await self._decided_again(requester, made)
 
     async def _decided_again(self, requester: Requester, made: Envelope) -> Verdict:
-        """The decision on what was granted, by the study's present state: `Forbidden` from the moment it turns (C20,
-        C32)."""
-        return self._verdict_again(requester, await self._still_held(made))
+        """The decision on an envelope, by the study's present state.
 
-    async def _still_held(self, made: Envelope) -> Held:
-        held = await self._holdings.study(made.study_uid)
+        `NotFound`: the study is gone, or no longer about the person whose identifiers are sealed into the envelope.
+        `Forbidden` from the moment the decision turns (C20, C32).
+        """
+        held = await self._holdings.study(made.study_uid, _person(requester))
         if held is None:
             raise NotFound(reason="study-gone")
-        return held
-
-    def _verdict_again(self, requester: Requester, held: Held) -> Verdict:
+        if self._identifiers(held) != made.identifiers:
+            raise NotFound(reason="identity-changed")
         verdict = self._verdict(requester, held)
         if not verdict.allowed:
             raise Forbidden(reason="decision-changed")
         return verdict
 
-    async def _make_for_request(self, requester: Requester, asked: RetrievalRequest, held: Held, ihi: Ihi) -> Envelope:
-        return await self._make(requester, asked.card, held, ihi, recipient=asked.public_key, digest=asked.digest)
+    def _identifiers(self, held: Held) -> Identifiers:
+        return identifiers_of(held, record_system(held.study.patient, self._custodian, self._default_issuer))
 
-    async def _make_for_card(self, requester: Requester, card: Card, held: Held, ihi: Ihi) -> Envelope:
-        return await self._make(requester, card, held, ihi, recipient=card.x25519, digest=None)
+    async def _make_for_request(self, requester: Requester, asked: RetrievalRequest, held: Held) -> Envelope:
+        return await self._make(requester, asked.card, held, recipient=asked.public_key, digest=asked.digest)
+
+    async def _make_for_card(self, requester: Requester, card: Card, held: Held) -> Envelope:
+        return await self._make(requester, card, held, recipient=card.x25519, digest=None)
 
     async def _make(
-        self, requester: Requester, card: Card, held: Held, ihi: Ihi, *, recipient: bytes, digest: bytes | None
+        self, requester: Requester, card: Card, held: Held, *, recipient: bytes, digest: bytes | None
     ) -> Envelope:
         return await self._envelopes.make(
             held,
@@ -207,9 +208,7 @@ class Retrieval:
             requester=requester,
             receiver=card,
             recipient=recipient,
-            identifiers=identifiers_of(
-                held, ihi, record_system(held.study.patient, self._custodian, self._default_issuer)
-            ),
+            identifiers=self._identifiers(held),
             request_digest=digest,
             now=self._judge.clock(),
         )
@@ -294,8 +293,15 @@ class Retrieval:
         )
 
 
+def _person(requester: Requester) -> Ihi:
+    """The person of the token: nobody else's study is even looked up."""
+    if requester.patient is None:
+        raise NotFound(reason="no-patient-in-token")
+    return requester.patient
+
+
 def _owner(requester: Requester) -> tuple[str, str, str]:
-    """Whose an envelope is: one client's, acting for one organisation (`Envelope.belongs_to`)."""
+    """The owner of an envelope: one client, acting for one organisation."""
     return requester.issuer, requester.client_id, requester.organisation
 
 

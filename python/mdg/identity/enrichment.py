@@ -10,7 +10,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import Column, ColumnElement, Index, Table, Text, and_, delete, insert, select, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    FromClause,
+    Index,
+    Table,
+    Text,
+    and_,
+    delete,
+    exists,
+    insert,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.model.identity import HpiO, Ihi, LocalId
@@ -40,11 +53,12 @@ identities = Table(
     Column("ihi", Text, primary_key=True),
     Column("source", Text, primary_key=True),
     Column("verified", Text),
-    Index(None, "custodian", "ihi"),
-    Index(None, "custodian", "issuer", "patient"),
+    Index(None, "custodian", "ihi", "issuer", "patient"),
+    Index(None, "custodian", "issuer", "patient", "ihi"),
 )
 """`origin` is `identity.csv` or the name of the image source whose `study` made the claim. `source` is who says so: the
-column of identity.csv, `dicom-1` to `dicom-5` (the spelling of fhir-au 1.5), or `jmix`. `verified` is `YYYY-MM-DD`."""
+column of identity.csv, `dicom-1` to `dicom-5` (the spelling of fhir-au 1.5), or `jmix`. `verified` is `YYYY-MM-DD`.
+Each index answers its question alone and in order, so that no planner has a reason to read the table instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,30 @@ class Claim:
     ihi: Ihi
     source: str
     verified: date | None = None
+
+
+def whose(custodian: ColumnElement[str], study: ColumnElement[str], ihi: ColumnElement[str]) -> ColumnElement[bool]:
+    """The condition that the study with the UID `study` is, in some source and beyond doubt, the person's: `ihi` is the
+    one IHI of its patient."""
+    other = identities.alias("other")
+
+    def same_patient(of: FromClause) -> ColumnElement[bool]:
+        return and_(
+            of.c.custodian == studies.c.custodian, of.c.issuer == studies.c.issuer, of.c.patient == studies.c.patient
+        )
+
+    return (
+        exists()
+        .where(
+            studies.c.custodian == custodian,
+            studies.c.uid == study,
+            studies.c.quarantine.is_(None),
+            same_patient(identities),
+            identities.c.ihi == ihi,
+            ~exists().where(same_patient(other), other.c.ihi != identities.c.ihi).correlate(studies, identities),
+        )
+        .correlate_except(studies, identities)
+    )
 
 
 async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iterable[Claim]) -> None:

@@ -79,9 +79,8 @@ class Identities:
             studies.c.issuer == identities.c.issuer,
             studies.c.patient == identities.c.patient,
         )
-        claimed = (
+        claimed = (  # without DISTINCT, for which SQLite would read all identities in the order of their IHIs
             select(identities.c.ihi)
-            .distinct()
             .join(studies, same)
             .where(identities.c.custodian == self._custodian, studies.c.uid == uid)
         )
@@ -95,40 +94,26 @@ class Identities:
         await self._store.write(lambda connection: enrichment.replace_csv(connection, self._custodian, claims))
         return CsvReport(len(claims), len({claim.local for claim in claims}), len({claim.ihi for claim in claims}))
 
-    async def quarantined(self, uid: str) -> bool:
-        """Whether the study must not be shown to anyone, whoever asks: mixed patients, or two IHIs for its patient."""
-        return any(code != NO_IHI for _, code in await self._obstacles(uid))
-
     async def problems(self) -> Sequence[IndexProblem]:
         """Every indexed study that cannot be found, why, and what to do. Names studies, never patients."""
-        return [IndexProblem(code, f"study {uid}", WHAT_TO_DO[code]) for uid, code in await self._obstacles()]
-
-    async def _obstacles(self, uid: str | None = None) -> list[tuple[str, str]]:
-        """(StudyInstanceUID, code) of each study, or of one, that is not discoverable."""
-        claims = (
-            select(
-                identities.c.issuer,
-                identities.c.patient,
-                func.count(identities.c.ihi.distinct()).label("ihis"),
+        ihis = (
+            select(func.count(identities.c.ihi.distinct()))
+            .where(
+                identities.c.custodian == studies.c.custodian,
+                identities.c.issuer == studies.c.issuer,
+                identities.c.patient == studies.c.patient,
             )
-            .where(identities.c.custodian == self._custodian)
-            .group_by(identities.c.issuer, identities.c.patient)
-            .subquery()
+            .scalar_subquery()
         )
-        same = and_(claims.c.issuer == studies.c.issuer, claims.c.patient == studies.c.patient)
         statement = (
-            select(studies.c.uid, studies.c.quarantine, claims.c.ihis)
-            .outerjoin(claims, same)
+            select(studies.c.uid, studies.c.quarantine, ihis.label("ihis"))
             .where(studies.c.custodian == self._custodian, studies.c.instances > 0)
             .order_by(studies.c.uid, studies.c.source)
         )
-        if uid is not None:
-            statement = statement.where(studies.c.uid == uid)
         found = []
         async with self._store.read() as connection:
             for row in await connection.execute(statement):
-                if row.quarantine is not None:
-                    found.append((row.uid, row.quarantine))
-                elif row.ihis is None or row.ihis > 1:
-                    found.append((row.uid, NO_IHI if row.ihis is None else TWO_IHIS))
+                code = row.quarantine or {0: NO_IHI, 1: None}.get(row.ihis, TWO_IHIS)
+                if code is not None:
+                    found.append(IndexProblem(code, f"study {row.uid}", WHAT_TO_DO[code]))
         return found

@@ -35,12 +35,8 @@ class IndexedSource:
 
     async def find(self, patients: Sequence[LocalId]) -> Sequence[Study]:
         """All studies of these patients whose files agree on whose they are, newest first."""
-        if not patients:
-            return []
-        pairs = [(local.issuer, local.value) for local in patients]
-        wanted = tuple_(studies.c.issuer, studies.c.patient).in_(pairs)
-        async with self._searches, self._store.read() as connection:
-            return await self._studies(connection, and_(wanted, studies.c.quarantine.is_(None)))
+        async with self._searches:
+            return await self._fit(patients)
 
     async def patient(self, local: LocalId) -> Patient | None:
         """What the study of this patient that settled last says of them; None when none of their studies is here."""
@@ -59,15 +55,22 @@ class IndexedSource:
             return None
         return Patient(row.id, LocalId(row.value, row.issuer), row.family, tuple(row.given), row.birth_date, row.sex)
 
-    async def study(self, uid: str) -> Study | None:
-        """The current version; None when there is none or its files are gone."""
-        async with self._store.read() as connection:
-            return next(iter(await self._studies(connection, studies.c.uid == uid)), None)
+    async def study(self, uid: str, patients: Sequence[LocalId]) -> Study | None:
+        """The current version, if it is of these patients and its files are here and agree on whose they are."""
+        return next(iter(await self._fit(patients, studies.c.uid == uid)), None)
 
-    async def study_by_id(self, logical_id: str) -> Study | None:
+    async def study_by_id(self, logical_id: str, patients: Sequence[LocalId]) -> Study | None:
         """The same by logical id."""
+        return next(iter(await self._fit(patients, studies.c.id == logical_id)), None)
+
+    async def owner(self, uid: str) -> LocalId | None:
+        """The patient of a study whose files are here and agree on whose they are."""
+        statement = select(studies.c.patient, studies.c.issuer).where(
+            self._mine, studies.c.uid == uid, studies.c.quarantine.is_(None)
+        )
         async with self._store.read() as connection:
-            return next(iter(await self._studies(connection, studies.c.id == logical_id)), None)
+            row = (await connection.execute(statement)).one_or_none()
+        return None if row is None else LocalId(row.patient, row.issuer)
 
     async def instances(self, key: StudyKey) -> Sequence[StoredInstance]:
         """One file for each SOPInstanceUID of exactly this version."""
@@ -89,6 +92,15 @@ class IndexedSource:
         """Studies of this source that still have files."""
         return and_(self._part.of(studies), studies.c.instances > 0)
 
+    async def _fit(self, patients: Sequence[LocalId], *which: ColumnElement[bool]) -> list[Study]:
+        """Studies of these patients that may be shown. Whose a study is stands in the condition by which it is looked
+        up: one that is hidden costs what one that is absent costs."""
+        if not patients:
+            return []
+        owner = tuple_(studies.c.issuer, studies.c.patient).in_([(local.issuer, local.value) for local in patients])
+        async with self._store.read() as connection:
+            return await self._studies(connection, and_(owner, studies.c.quarantine.is_(None), *which))
+
     async def _studies(self, connection: AsyncConnection, condition: ColumnElement[bool]) -> list[Study]:
         joined = studies.join(
             patients,
@@ -106,14 +118,13 @@ class IndexedSource:
         )
         found = (await connection.execute(statement)).all()
         parts: dict[str, list[Series]] = {row.uid: [] for row in found}
-        if found:
-            statement = (
-                select(series)
-                .where(self._part.of(series), series.c.study.in_(list(parts)))
-                .order_by(series.c.number.nulls_last(), series.c.uid)
-            )
-            for row in await connection.execute(statement):
-                parts[row.study].append(_series(row))
+        statement = (  # asked although nothing may have been found, so that the number of statements tells nothing
+            select(series)
+            .where(self._part.of(series), series.c.study.in_(list(parts)))
+            .order_by(series.c.number.nulls_last(), series.c.uid)
+        )
+        for row in await connection.execute(statement):
+            parts[row.study].append(_series(row))
         return [self._study(row, parts[row.uid]) for row in found]
 
     def _study(self, row: Row[Any], parts: list[Series]) -> Study:

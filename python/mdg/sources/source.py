@@ -20,12 +20,17 @@ class Source(Protocol):
     async def patient(self, local: LocalId) -> Patient | None:
         """The demographics of a patient who has a study here."""
 
-    async def study(self, uid: str) -> Study | None:
-        """The current version of the study with this StudyInstanceUID; None when it is not here. The caller asks
-        `Identities.quarantined` before it shows anything."""
+    async def study(self, uid: str, patients: Sequence[LocalId]) -> Study | None:
+        """The current version of the study with this StudyInstanceUID, if it is a study of these patients that is fit
+        to be shown. The source does the same work for a study of somebody else as for a UID that nobody has: how long
+        the answer takes does not tell which studies are here."""
 
-    async def study_by_id(self, logical_id: str) -> Study | None:
+    async def study_by_id(self, logical_id: str, patients: Sequence[LocalId]) -> Study | None:
         """The same by the logical id of the ImagingStudy resource."""
+
+    async def owner(self, uid: str) -> LocalId | None:
+        """The patient of the study with this StudyInstanceUID, for what the gateway does of itself; never for a
+        caller's question."""
 
     async def instances(self, key: StudyKey) -> Sequence[StoredInstance]:
         """The files of exactly this version, by SeriesInstanceUID and SOPInstanceUID. `NotFound`, reason `version`,

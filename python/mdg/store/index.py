@@ -104,6 +104,7 @@ studies = Table(
         ["custodian", "issuer", "patient"], ["patients.custodian", "patients.issuer", "patients.value"]
     ),
     Index(None, "custodian", "issuer", "patient"),
+    Index(None, "custodian", "uid"),
 )
 """The current version of each study of each source. `quarantine` is why it must not be shown. A study whose files are
 gone keeps its row, with no instances, and so its logical id."""

@@ -73,6 +73,7 @@ def _index() -> None:
         ),
     )
     op.create_index("ix_studies_custodian_issuer_patient", "studies", ["custodian", "issuer", "patient"])
+    op.create_index("ix_studies_custodian_uid", "studies", ["custodian", "uid"])
     op.create_table(
         "series",
         _custodian(),
@@ -191,8 +192,8 @@ def _identity() -> None:
         sa.Column("source", sa.Text, primary_key=True),
         sa.Column("verified", sa.Text),
     )
-    op.create_index("ix_identities_custodian_ihi", "identities", ["custodian", "ihi"])
-    op.create_index("ix_identities_custodian_issuer_patient", "identities", ["custodian", "issuer", "patient"])
+    for columns in (["custodian", "ihi", "issuer", "patient"], ["custodian", "issuer", "patient", "ihi"]):
+        op.create_index("_".join(["ix_identities", *columns]), "identities", columns)
 
 
 def _registry() -> None:
@@ -224,6 +225,8 @@ def _exchange() -> None:
         sa.Column("envelope_id", sa.Text, nullable=False),
         sa.Column("study_uid", sa.Text, nullable=False),
         sa.Column("study_version", Number, nullable=False),
+        sa.Column("ihi", sa.Text, nullable=False),
+        sa.Column("identifiers", Document, nullable=False),
         sa.Column("issuer", sa.Text, nullable=False),
         sa.Column("client_id", sa.Text, nullable=False),
         sa.Column("organisation", sa.Text, nullable=False),

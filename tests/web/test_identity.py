@@ -1,0 +1,128 @@
+"""A line of identity.csv is corrected from person A to person B: what was made for A is served to nobody, and B gets
+what is sealed for B."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.web.test_retrieval import RETRIEVE, get, granted, study_of
+
+from mdg import _core, envelope
+from mdg.errors import NotFound
+from mdg.exchange.judge import utc_now
+from mdg.exchange.release import Wanted
+from mdg.model.identity import Ihi
+from mdg.model.request import Requester
+from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, made_up
+from mdg.sandbox.phantom import ISSUER, PATIENT_ID
+
+pytestmark = pytest.mark.anyio
+
+Start = Callable[..., Any]
+A, B = EXAMPLE_IHI, made_up(Ihi, "the right person")
+
+
+def confirm(path: Path, ihi: Ihi) -> Path:
+    path.write_text(f"PatientID,issuer,IHI,source,date\n{PATIENT_ID},{ISSUER},{ihi},test,2026-01-01\n")
+    return path
+
+
+def person_in(sealed: bytes, gateway: Any, folder: Path) -> str:
+    """The IHI in the metadata.json of an envelope for the consumer's directory key."""
+    folder.mkdir()
+    (folder / "sealed.zip").write_bytes(sealed)
+    provider = gateway.rooms.keyring.card
+    key: _core.X25519Key = gateway.consumer.keyring.x25519
+    envelope.open_(folder / "sealed.zip", trust=[(provider.id, provider.ed25519)], key=key, out=folder / "open")
+    patient = json.loads((folder / "open" / "metadata.json").read_text())["patient"]
+    (ihi,) = (one["value"] for one in patient["identifiers"] if one["system"] == Ihi.system)
+    return str(ihi)
+
+
+@pytest.mark.parametrize("how", ["restart", "reload"])
+async def test_a_corrected_identity_ends_the_envelopes_of_the_wrong_person(
+    start: Start, tmp_path: Path, how: str
+) -> None:
+    table = confirm(tmp_path / "identity.csv", A)
+    async with start(identity=table) as gateway:
+        _, _, grant = await granted(gateway)
+        uid = (await study_of(gateway))["identifier"][0]["value"].removeprefix("urn:oid:")
+        by_study = f"/api/jmix?studyInstanceUid={uid}"
+        first = await get(gateway, by_study)
+        assert person_in(first.content, gateway, tmp_path / "first") == A
+        if how == "reload":
+            confirm(table, B)
+            await gateway.rooms.identities.load_csv(table)
+            await nothing_of_the_wrong_person(gateway, by_study, grant["path"], first, tmp_path, ticket=404)
+    if how == "restart":
+        confirm(table, B)
+        async with start(identity=table) as gateway:  # whose sandbox has forgotten the token of the ticket
+            await nothing_of_the_wrong_person(gateway, by_study, grant["path"], first, tmp_path, ticket=403)
+
+
+async def nothing_of_the_wrong_person(
+    gateway: Any, by_study: str, granted: str, first: Any, tmp_path: Path, *, ticket: int
+) -> None:
+    """What was made for A is gone for A and for B, and B gets an envelope of B's own."""
+    own = first.headers["content-location"]
+
+    async def ask(path: str, ihi: Ihi, method: str = "GET") -> Any:
+        return await gateway.consumer.ask(method, path, scopes=RETRIEVE, ihi=ihi)
+
+    assert (await ask(by_study, A)).status_code == 404
+    assert (await ask(granted, A)).status_code == ticket
+    assert (await ask(granted, B)).status_code == 403  # a ticket is good with the token that it was issued for
+    for ihi in (A, B):
+        assert (await ask(f"{granted.partition('?')[0]}/renew", ihi, "POST")).status_code == 404
+        assert (await ask(own, ihi)).status_code == 404
+        assert (await ask(f"{own}/manifest", ihi)).status_code == 404
+    theirs = await ask(by_study, B)
+    assert theirs.status_code == 200, theirs.text
+    assert theirs.headers["content-location"] != own
+    assert person_in(theirs.content, gateway, tmp_path / "second") == B
+    await gateway.rooms.envelopes.sweep(utc_now())
+    (left,) = (gateway.rooms.settings.data / "spool").iterdir()
+    assert left.read_bytes() == theirs.content
+
+
+async def test_a_stream_that_runs_is_broken_off_when_its_study_is_somebody_elses(start: Start, tmp_path: Path) -> None:
+    table = confirm(tmp_path / "identity.csv", A)
+    requester = Requester(
+        issuer="https://as.example",
+        subject="client",
+        client_id="client",
+        organisation=EXAMPLE_CONSUMER,
+        practitioner=None,
+        purposes=("TREAT",),
+        patient=A,
+        scopes=frozenset(RETRIEVE),
+        jkt="key",
+        token_id="token",
+        expires=utc_now() + timedelta(minutes=5),
+    )
+    async with start(identity=table) as gateway:
+        uid = (await study_of(gateway))["identifier"][0]["value"].removeprefix("urn:oid:")
+        release = await gateway.rooms.retrieval.fetch(requester, uid, Wanted("GET", None, None), "request")
+        await release.again()
+        confirm(table, B)
+        await gateway.rooms.identities.load_csv(table)
+        with pytest.raises(NotFound):
+            await release.again()
+
+
+async def test_an_envelope_ends_with_the_number_that_is_sealed_into_it(start: Start, tmp_path: Path) -> None:
+    """The person stays, the custodian's number for the person becomes another system's: made again, not served."""
+    table = confirm(tmp_path / "identity.csv", A)
+    async with start(identity=table) as gateway:
+        uid = (await study_of(gateway))["identifier"][0]["value"].removeprefix("urn:oid:")
+        first = await get(gateway, f"/api/jmix?studyInstanceUid={uid}")
+    async with start(identity=table, default_issuer="ANOTHER") as gateway:
+        assert (await get(gateway, first.headers["content-location"])).status_code == 404
+        again = await get(gateway, f"/api/jmix?studyInstanceUid={uid}")
+        assert again.status_code == 200
+        assert again.headers["content-location"] != first.headers["content-location"]
