@@ -1,6 +1,8 @@
 # Every target sets up what it needs and is fast when nothing changed. Needed on the machine: Python 3.11+, a C compiler,
 # stable Rust; `.ci/needs` says plainly which of them is missing.
 
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,10 +17,11 @@ FUZZ_SECONDS ?= 20
 DEMO ?=
 PYTEST ?=
 
-.PHONY: help build demo test slow test-all lint bench fuzz wheel clean
+.PHONY: help build demo quick test slow test-all lint bench fuzz wheel clean
 
 help:
 	@echo "make demo      two gateways exchange one study, in about a minute"
+	@echo "make quick     style and the tests that start no server, in less than a minute"
 	@echo "make test      unit tests, journeys and stubs; test-all adds wheels and outside judges"
 	@echo "make build     leaves $(BIN)/mdg"
 	@echo "make lint      format, lints, types, licences, advisories"
@@ -31,18 +34,20 @@ $(VENV)/.needs: .ci/needs
 	@$(PYTHON) -m venv $(VENV) && touch $@
 
 $(VENV)/.locked: $(VENV)/.needs requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "set-up, 1 of 2: $$(grep -c '==' requirements.lock) Python packages into $(VENV) (half a minute the first time)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock | sed -un 's/^Collecting \([^ ]*\).*/  \1/p'
 	@touch $@
 
+# maturin prints each crate as it compiles it: a first build takes minutes, and a silent one looks stuck.
 $(VENV)/.built: $(VENV)/.locked $(RUST) pyproject.toml
-	@echo "building the extension (minutes the first time)"
-	@$(BIN)/maturin develop --release --locked >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+	@echo "set-up, 2 of 2: the Rust core (three minutes the first time, on two cores)"
+	@$(BIN)/maturin develop --release --locked
 	@touch $@
 
 build: $(VENV)/.built
 
 .tools/bin/cargo-deny: .ci/cargo-deny.version
-	cargo install cargo-deny --version "$$(cat $<)" --locked --quiet --root .tools
+	cargo install cargo-deny --version "$$(cat $<)" --locked --root .tools
 	@touch $@
 
 # --- what CI runs ---
@@ -59,6 +64,12 @@ test: build
 	else echo "mdg-py: no libpython to link its Rust tests against; its Python tests follow"; fi
 	$(BIN)/python -m mypy.stubtest mdg._core
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile -p no:benchmark $(PYTEST)
+
+# For the minute between two edits. `make test` is what counts.
+QUICK := tests/access tests/audit tests/core tests/dicom tests/docs tests/envelope tests/fhir tests/identity tests/keys tests/store tests/test_floors.py
+quick: build
+	$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	$(BIN)/python -m pytest $(QUICK) -m "not slow" -k "not postgresql" -n 2 --dist loadfile -p no:benchmark -q -r fE $(PYTEST)
 
 test-all: test slow
 
@@ -85,12 +96,16 @@ bench: build
 fuzz: $(VENV)/.locked
 	FUZZ_SECONDS=$(FUZZ_SECONDS) rust/fuzz/run
 
-# `make wheel ZIG=1` links against an old glibc (manylinux 2.17); without it the wheel is for this machine's glibc and later.
-ZIG ?=
-wheel: $(VENV)/.locked
+# The wheel runs with glibc 2.17 and later (manylinux2014): zig links against the old one. `make wheel NATIVE=1` needs no zig
+# and makes a wheel for this machine's glibc and later.
+NATIVE ?=
+$(VENV)/.zig: $(VENV)/.locked .ci/zig.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/zig.lock
+	@touch $@
+
+wheel: $(VENV)/.locked $(if $(NATIVE),,$(VENV)/.zig)
 	rm -rf dist && mkdir dist
-	$(if $(ZIG),$(BIN)/python -m pip install --quiet ziglang)
-	$(BIN)/maturin build --release --locked --quiet --out dist $(if $(ZIG),--zig --compatibility manylinux_2_17)
+	$(BIN)/maturin build --release --locked --quiet --out dist $(if $(NATIVE),,--zig --compatibility manylinux_2_17)
 	@ls dist/*.whl
 
 clean:

@@ -21,7 +21,7 @@ def shared_data() -> Path:
     """The folder of real DICOM beside the repository; tests that need it are skipped on a machine without it."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"no real DICOM at {folder}")
+        pytest.skip(f'no real DICOM at {folder} (CONTRIBUTING.md, "What the tests need")')
     return folder
 
 

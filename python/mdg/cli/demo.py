@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,8 @@ def demo(
     import json
 
     import anyio
+
+    import_module("mdg.cli.scenes")  # before the first line: a missing part of mdg is said as by every command
 
     lines: list[str] = []
 
