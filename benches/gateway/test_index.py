@@ -18,7 +18,8 @@ import pytest
 from benches.floor import files_below, floor
 
 from mdg.model.identity import HpiO
-from mdg.sources import FolderSource, ScanReport
+from mdg.sources.folder import FolderSource
+from mdg.sources.scan import ScanReport
 from mdg.store import Store
 
 ROUNDS = int(os.environ.get("MDG_BENCH_ROUNDS", "7"))

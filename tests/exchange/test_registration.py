@@ -31,7 +31,7 @@ from mdg.model.identity import Ihi
 from mdg.registry import Registrations, Status
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
 from mdg.sandbox.phantom import ISSUER, write_phantom
-from mdg.sources import FolderSource
+from mdg.sources.folder import FolderSource
 from mdg.store import Store
 from mdg.store.index import studies
 from mdg.store.outbox import REGISTRY, pending

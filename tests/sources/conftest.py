@@ -16,7 +16,8 @@ from mdg import envelope
 from mdg._core import Ed25519Key, X25519Key
 from mdg.identity import Identities
 from mdg.model.identity import IHI_SYSTEM, MEDICAL_RECORD_SYSTEM, HpiO, Ihi
-from mdg.sources import FolderSource, ReceivedSource
+from mdg.sources.folder import FolderSource
+from mdg.sources.received import ReceivedSource
 from mdg.store import Store
 
 CUSTODIAN = HpiO("8003621566684455")

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import anyio
 
 from mdg.model.identity import HpiO
-from mdg.sources import FolderSource
+from mdg.sources.folder import FolderSource
 from mdg.store import Store
 
 

@@ -14,7 +14,9 @@ from mdg import envelope
 from mdg.errors import NotFound, Unavailable
 from mdg.model.identity import HpiO, LocalId
 from mdg.model.imaging import StudyKey
-from mdg.sources import FolderSource, ReceivedSource, Source
+from mdg.sources.folder import FolderSource
+from mdg.sources.received import ReceivedSource
+from mdg.sources.source import Source
 from mdg.store import Store
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from mdg.errors import NotFound
 from mdg.identity import Identities
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
-from mdg.sources import FolderSource
+from mdg.sources.folder import FolderSource
 from mdg.store import Store, index, outbox
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ import pytest
 
 from mdg.identity import Identities
 from mdg.model.identity import Ihi, LocalId
-from mdg.sources import FolderSource
+from mdg.sources.folder import FolderSource
 
 pytestmark = pytest.mark.anyio
 Write = Callable[..., Path]

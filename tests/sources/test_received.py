@@ -17,7 +17,8 @@ from mdg.errors import NotFound, Refused, Unavailable
 from mdg.identity import Identities
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
-from mdg.sources import FolderSource, ReceivedSource
+from mdg.sources.folder import FolderSource
+from mdg.sources.received import ReceivedSource
 from mdg.store import Store
 
 pytestmark = pytest.mark.anyio

@@ -39,7 +39,8 @@ from mdg.keys import Directory, HttpDirectory, Keyring
 from mdg.model.event import Event, Kind, Outcome
 from mdg.outbound import Outbound
 from mdg.registry import Registrations, Registry
-from mdg.sources import FolderSource, ReceivedSource
+from mdg.sources.folder import FolderSource
+from mdg.sources.received import ReceivedSource
 from mdg.store import Store, outbox
 from mdg.web.metrics import Metrics
 

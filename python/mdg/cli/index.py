@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from mdg.model.identity import HpiO
-    from mdg.sources import ScanReport
+    from mdg.sources.scan import ScanReport
     from mdg.store.index import IndexProblem
 
 
@@ -96,7 +96,7 @@ async def _index(
     terms: Terms, folders: Sequence[Path], rebuild: bool, show: Callable[[int, int], None] | None
 ) -> tuple[ScanReport | None, list[IndexProblem]]:
     from mdg.identity import Identities
-    from mdg.sources import FolderSource
+    from mdg.sources.folder import FolderSource
     from mdg.store import Store
     from mdg.store.index import file_problems
 

@@ -25,7 +25,7 @@ from mdg.errors import InputOutput, MdgError, Misuse
 if TYPE_CHECKING:
     from mdg.app import Rooms
     from mdg.config import Settings
-    from mdg.sources import ScanReport
+    from mdg.sources.scan import ScanReport
 
     Banner = Callable[[Rooms, ScanReport, Sequence[str]], Awaitable[None]]
 

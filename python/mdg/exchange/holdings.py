@@ -17,7 +17,7 @@ from mdg.errors import MdgError, Unavailable
 from mdg.identity import Identities
 from mdg.model.identity import Ihi
 from mdg.model.imaging import Patient, StoredInstance, Study
-from mdg.sources import Source
+from mdg.sources.source import Source
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from mdg.errors import NotFound, Unprocessable, reason
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
-from mdg.sources import ReceivedSource
+from mdg.sources.received import ReceivedSource
 
 
 @dataclass(frozen=True, slots=True)
