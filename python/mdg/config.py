@@ -144,7 +144,7 @@ class Capabilities(_Frozen):
 
 class Roadmap(_Frozen):
     """By when each capability is automated through HealthConnect, as the organisation promises it (IEF
-    "Capability Statement Publishing", items 3 to 5); without a date nothing is promised."""
+    CAP5.3 to CAP5.5); without a date nothing is promised."""
 
     discovery: date | None = None
     """Discovery."""

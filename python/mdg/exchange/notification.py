@@ -1,4 +1,4 @@
-"""Notification, the subscriber's side of it: making, reading and ending a subscription (IEF "Subscription"; fhir-au 6).
+"""Notification, the subscriber's side of it: making, reading and ending a subscription (IEF CAP4; fhir-au 6).
 
 Order of a creation: may the caller subscribe at all and for this person; is the endpoint one that its organisation may
 be told at; the row and its audit record, in one transaction. Another's subscription and one that is not there are the

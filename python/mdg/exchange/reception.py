@@ -1,5 +1,5 @@
 """Reception: this gateway as an Imaging Consumer, which fetches a study from another and then holds it (IEF
-"Consumer").
+R2, CAP2.9).
 
 The client finds, requests, downloads and verifies; here stands what that means for this gateway: a record before each
 question leaves, one when the study is in, and the study among the received ones only after every byte was verified.

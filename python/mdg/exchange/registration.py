@@ -1,5 +1,5 @@
 """Registration: the registry is told who holds something about a person, and when nobody here does any more
-(IEF "Registration"; architecture "Registration").
+(IEF CAP3, RG-A1; architecture "Registration").
 
 What the outbox owes is one look at the people of a study, not a message: each look compares what discovery would show
 now with what the registry was last told, so events may come twice, late or together. A change is on record before it is

@@ -55,7 +55,7 @@ def ihi_identifier(ihi: Ihi) -> Json:
 
 def record_system(local: LocalId, custodian: HpiO, default_issuer: str) -> str:
     """The system of a local number. An id of another issuer than the custodian's own keeps that issuer in its system,
-    so that equal numbers never meet (Appendix 4)."""
+    so that equal numbers never meet (IEF DC1)."""
     scope = f"{MEDICAL_RECORD_SYSTEM}/{custodian}"
     return scope if local.issuer == default_issuer else f"{scope}/{quote(local.issuer, safe='')}"
 

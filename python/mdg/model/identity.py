@@ -91,7 +91,7 @@ class HpiO(HealthcareIdentifier):
 
 @dataclass(frozen=True, slots=True, order=True)
 class LocalId:
-    """A PatientID together with who issued it; without the issuer it means nothing (Appendix 4)."""
+    """A PatientID together with who issued it; without the issuer it means nothing (IEF DC1)."""
 
     value: str
     issuer: str

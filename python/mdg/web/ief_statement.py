@@ -1,5 +1,5 @@
 """The IEF Capability Statement: the framework's five items about this service, for people and for machines (IEF
-"Capability Statement Publishing"; clauses CAP5.1 to CAP5.5 of docs/conformance.md).
+CAP5.1 to CAP5.5).
 
 The page is made from the JSON document and carries it, so the two cannot differ. All five items are always there: of a
 capability that is switched off, the statement says that it is not offered now, and the date by which it will be. The

@@ -1,4 +1,4 @@
-"""Consent allows it: a record of the patient's will, or the service's policy where there is none (Appendix 4)."""
+"""Consent allows it: a record of the patient's will, or the service's policy where there is none (IEF A4.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The identity is verified: what would be shown belongs to that very person, by an IHI (Appendix 4)."""
+"""The identity is verified: what would be shown belongs to that very person, by an IHI (IEF A4.1). That the person was
+identified well is the requester's to know (IEF A4.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The patient is identified: the token was issued for one person (Appendix 4)."""
+"""The patient is identified: the token was issued for one person (IEF A4.1)."""
 
 from __future__ import annotations
 

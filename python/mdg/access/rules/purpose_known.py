@@ -1,4 +1,4 @@
-"""The purpose of the request is known (Appendix 4, requirement 4)."""
+"""The purpose of the request is known (IEF A4.4)."""
 
 from __future__ import annotations
 

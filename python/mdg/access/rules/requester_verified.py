@@ -1,5 +1,5 @@
-"""The requester is verified: an organisation, a key that it proved to hold, and a person where a person acts (Appendix
-4).
+"""The requester is verified: an organisation, a key that it proved to hold, and a person where a person acts (IEF
+A4.3).
 
 That the token has not expired is the gate's to check, at each call. It is not asked again here: a transfer that began
 in time may end, however slow the link; what does end it are consent, quarantine and a changed patient.
