@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from mdg.errors import Conflict, Forbidden, InputOutput, Refused, Throttled, Unavailable
@@ -25,12 +26,12 @@ MIB = 1 << 20
 
 
 class Source:
-    """Pieces out of four buffers that are used again, as the core's stream has them."""
+    """Pieces out of two buffers that are used again, as the core's stream has them."""
 
     def __init__(self, sizes: list[int], fault: Exception | None = None) -> None:
         self.sizes = sizes
         self.fault = fault
-        self.pool = [bytearray(MIB) for _ in range(4)]
+        self.pool = [bytearray(MIB) for _ in range(2)]
         self.given = 0
         self.taken = 0
         self.ahead = 0
@@ -43,7 +44,7 @@ class Source:
                 if self.fault is not None:
                     raise self.fault
                 return None
-            buffer = self.pool[self.given % 4]
+            buffer = self.pool[self.given % 2]
             size = self.sizes[self.given]
             buffer[:size] = bytes([self.given % 251]) * size
             self.given += 1
@@ -54,11 +55,13 @@ class Source:
 
 
 class Wire:
-    """What a server does with one answer; `gone` is a client that hangs up."""
+    """What a server does with one answer; `gone` is a client that hangs up. As hypercorn does, it gives
+    `http.disconnect` also when its own answer is complete, and returns from a `send` whose connection broke."""
 
-    def __init__(self, source: Source, slow: float = 0.0) -> None:
+    def __init__(self, source: Source, slow: float = 0.0, breaks_at: int | None = None) -> None:
         self.source = source
         self.slow = slow
+        self.breaks_at = breaks_at
         self.body = bytearray()
         self.start: dict[str, Any] = {}
         self.ended = False
@@ -70,8 +73,14 @@ class Wire:
             return
         await anyio.sleep(self.slow)
         self.source.taken += 1
+        if self.breaks_at is not None and len(self.body) + len(message["body"]) > self.breaks_at:
+            self.gone.set()
+            return
         self.body += message["body"]
-        self.ended = not message.get("more_body", False)
+        if not message.get("more_body", False):
+            self.ended = True
+            self.gone.set()
+            await anyio.lowlevel.checkpoint()  # `receive` has returned before `send` does
 
     async def receive(self) -> Any:
         await self.gone.wait()
@@ -114,7 +123,7 @@ async def test_pieces_arrive_in_order_and_none_is_overwritten_before_it_left() -
     assert await run(source, wire) == [(9 * MIB + 17, "complete")]
     assert wire.ended
     assert [wire.body[i * MIB] for i in range(10)] == list(range(10))
-    assert source.ahead <= 4
+    assert source.ahead == 1, "what is made ahead is made by the core, and is one piece"
     headers = dict(wire.start["headers"])
     assert headers[b"content-length"] == str(9 * MIB + 17).encode()
     assert headers[b"accept-ranges"] == b"bytes"
@@ -132,9 +141,23 @@ async def test_a_reader_that_leaves_stops_the_reading() -> None:
         tasks.start_soon(leave)
         ((sent, why),) = await run(source, wire)
     assert why == "disconnected"
-    assert sent == len(wire.body) // MIB * MIB
+    assert len(wire.body) <= sent <= len(wire.body) + MIB, "no less than was sent, and at most a piece more"
     assert source.given < 100
     assert not wire.ended
+
+
+async def test_a_connection_that_breaks_under_the_last_piece_is_not_complete() -> None:
+    wire = Wire(source := Source([MIB] * 3), breaks_at=3 * MIB - 1)
+    assert await run(source, wire) == [(3 * MIB, "disconnected")]
+    assert not wire.ended
+
+
+async def test_a_stream_that_ends_with_the_gateway_says_so() -> None:
+    wire = Wire(source := Source([MIB] * 3), slow=5.0)
+    ends: list[tuple[int, str]] = []
+    with anyio.move_on_after(0.02):
+        await run(source, wire, ends=ends)
+    assert ends == [(MIB, "stopped")]
 
 
 async def test_the_decision_is_asked_again_and_cuts_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,9 +226,17 @@ async def test_an_envelope_erased_before_the_first_byte_is_an_answer_that_may_be
 
 async def test_a_reader_that_is_too_slow_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "SLOWEST", 0.02)
-    source = Source([MIB] * 9)  # more than are made ahead: the making waits for the sending, and ends with it
-    wire = Wire(source, slow=5.0)
-    assert await run(source, wire) == [(0, "slow-reader")]
+    wire = Wire(source := Source([MIB] * 9), slow=5.0)
+    assert await run(source, wire) == [(MIB, "slow-reader")]
+    assert not wire.ended
+
+
+async def test_a_reader_that_keeps_the_pace_is_served_for_longer_than_one_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bulk, "SLOWEST", 1.0)
+    wire = Wire(source := Source([MIB] * 12), slow=0.1)
+    assert await run(source, wire) == [(12 * MIB, "complete")]
 
 
 @pytest.mark.parametrize("fault", [None, Forbidden(reason="x")])

@@ -11,11 +11,12 @@ import csv
 import hashlib
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -39,6 +40,8 @@ from mdg.sources.headers import read_header
 
 ZONE = "Australia/Sydney"
 EARLY = 4096  # bytes after which an answer to a retrieval is surely inside the envelope
+TRANSFERRED = "110104"
+"""DCM code of the record at the end of a transfer: DICOM Instances Transferred (PS3.16 CID 400)."""
 RETRIEVAL_TIME = 300.0  # seconds that a retrieval may take
 
 
@@ -65,6 +68,8 @@ class Scenes:
     asked: list[str] = field(default_factory=list)
     retrievals: list[str] = field(default_factory=list)
     """X-Request-ID of each request of this process, and of each retrieval of the consumer."""
+    arrived: dict[str, int] = field(default_factory=dict)
+    """The bytes of each transfer that arrived, by its X-Request-ID."""
 
     async def begin(self) -> None:
         """The provider has a study and knows whose it is; the consumer has nothing."""
@@ -113,6 +118,7 @@ class Scenes:
         self.tell(f"{way}POST /api/jmix/requests           201  {asked:<36}{got['request_seconds'] * 1e3:5.0f} ms")
         came = f"{got['bytes']:,} bytes, length announced exactly"
         self.tell(f"{way}GET  /api/jmix/r/…                200  {came:<36} {speed}")
+        self.arrived[self.retrievals[-1]] = got["bytes"]
 
     async def compare(self) -> None:
         """The provider's images are gone before a digest is compared, so nothing can come from there any more."""
@@ -181,7 +187,8 @@ class Scenes:
         return _fault(answer)
 
     async def account(self) -> None:
-        """Every request of this demo is in the records of the side that answered it, and of the side that asked."""
+        """Every request of this demo is in the records of the side that answered it, and of the side that asked; each
+        transfer that arrived is recorded as one."""
         counts = []
         for side, requests in ((self.provider, self.asked + self.retrievals), (self.consumer, self.retrievals)):
             counts.append((await self.http.get(f"{side.admin}/audit")).json()["records"])
@@ -189,6 +196,8 @@ class Scenes:
                 answer = await self.http.get(f"{side.admin}/audit/{request_id}")
                 if answer.status_code != 200 or not answer.json()["events"]:
                     raise DemoFailed(f"the {side.folder.name} has no record of request {request_id}")
+                if side is self.provider and request_id in self.arrived:
+                    check_transfer(answer.json()["events"], self.arrived[request_id])
         self.tell(f"audit: provider {counts[0]} records, consumer {counts[1]} records, each request accounted for")
 
     def addresses(self) -> list[str]:
@@ -249,6 +258,21 @@ class Scenes:
         async with Outbound([to.url, self.sandbox], sandbox=True) as outbound:
             tokens = Tokens(f"{self.sandbox}/token", outbound, keyring, EXAMPLE_CONSUMER)
             yield Asking(Gateway(to.url, outbound, keyring, tokens), tokens, keyring)
+
+
+def check_transfer(events: Sequence[Mapping[str, Any]], arrived: int) -> None:
+    """The provider's records of a transfer of `arrived` bytes say that it ended well. Raises: DemoFailed."""
+    ends = [event for event in events if event["subtype"][0]["code"] == TRANSFERRED]
+    if len(ends) != 1:
+        raise DemoFailed(f"the provider has {count(len(ends), 'record')} of the end of a transfer that arrived")
+    (end,) = ends
+    details = {detail["type"]: detail for entity in end["entity"] for detail in entity.get("detail", ())}
+    said = (end["outcome"], details.get("bytes", {}).get("valueString"))
+    if said != ("0", str(arrived)):
+        raise DemoFailed(
+            f"the provider recorded a transfer of {arrived:,} bytes that arrived as outcome {said[0]} "
+            f"({end.get('outcomeDesc', 'no reason')}), {said[1]} bytes"
+        )
 
 
 @dataclass(frozen=True, slots=True)

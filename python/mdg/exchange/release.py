@@ -21,8 +21,7 @@ class Wanted:
 
 
 class Pieces(Protocol):
-    """Blocking reader of one range: `_core.Stream`. A view is valid until the fourth `next` after it; None is the
-    end."""
+    """Blocking reader of one range: `_core.Stream`. A view stays as it is while it is held; None is the end."""
 
     def next(self) -> memoryview | None: ...
 
@@ -31,8 +30,9 @@ class Pieces(Protocol):
 class Release:
     """`status` 200 or 206 with its `headers`, and bytes [start, end) from `open`, which blocks and runs in a worker.
 
-    `again` decides anew and raises when the answer has changed; `ended` records how many bytes went out and why it
-    stopped: `complete`, `disconnected`, `slow-reader`, `aborted-consent`, `aborted-requester`, or the code of an error.
+    `again` decides anew and raises when the answer has changed; `ended` records how many bytes were handed to the
+    connection and why it stopped: `complete`, `disconnected`, `slow-reader`, `aborted-consent`, `aborted-requester`,
+    `stopped` with the gateway, or the code of an error.
     """
 
     status: int

@@ -1,32 +1,32 @@
 """`BulkResponse`: the one place where a `Release` becomes bytes on a connection (architecture "Bytes"; ecosystem 15).
 
-Pieces of up to 1 MiB are made in worker threads of a limiter of their own, two ahead of the one being sent, so memory
-stays at four pieces for any study, and a slow reader slows the reading. The release is decided again every 64 MiB and
-every 5 s. A stream that must not go on is broken off: the announced length tells the reader that it is not whole.
+A stream holds one piece that is being sent and one that is made ahead, 512 KiB each, so memory does not grow with the
+study, and a slow reader slows the reading. The release is decided again every 64 MiB and every 5 s. A stream that must
+not go on is broken off: the announced length tells the reader that it is not whole.
+
+The end of a stream is recorded with the number of bytes that were handed to the connection. Of a stream that was broken
+off the reader has at most that many: the last piece, and what the operating systems had buffered, may not have arrived.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import anyio
+import anyio.lowlevel
 import structlog
 from anyio import to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from starlette.types import Receive, Scope, Send
 
 from mdg.errors import Conflict, Forbidden, InputOutput, MdgError, NotFound, Problem, Refused, Unavailable
 from mdg.exchange.release import Pieces, Release
 from mdg.web.metrics import Metrics
 
-AHEAD = 2
-"""Pieces made ahead. The pool of a stream has four buffers: one being sent, two waiting, one being filled."""
 DECIDE_EVERY = 64 << 20
 """Bytes after which the decision is asked again (security-tests C21)."""
 DECIDE_AFTER = 5.0
 """Seconds after which it is asked again too, however little has been sent: a slow reader outlives a withdrawal else."""
+PACE = 1 << 20
 SLOWEST = 60.0
-"""Seconds that the connection may take for one piece: about 17 kB/s (security-tests F15)."""
+"""Seconds in which the connection must take PACE bytes: about 17 kB/s (security-tests F15)."""
 WORKERS = anyio.CapacityLimiter(8)
 """Threads that make pieces, for all streams together; the default limiter is left to everything else."""
 
@@ -57,8 +57,8 @@ class BulkResponse:
             try:
                 # Made before the status is sent: a file that has changed is an answer, 409, as long as none was given.
                 pieces = await to_thread.run_sync(release.open, release.start, release.end, limiter=WORKERS)
-                first = await to_thread.run_sync(pieces.next, limiter=WORKERS)
-                await self._run(first, pieces, sent, start, receive=receive, send=send)
+                sent.piece = await to_thread.run_sync(pieces.next, limiter=WORKERS)
+                await self._run(pieces, sent, start, receive=receive, send=send)
             except Refused as error:
                 sent.why = error.code
                 raise Conflict("the stored envelope has changed; ask for a new one", reason=error.code) from error
@@ -70,57 +70,49 @@ class BulkResponse:
                     await self._end(sent, scope["state"]["request_id"])
 
     async def _run(
-        self,
-        first: memoryview | None,
-        pieces: Pieces,
-        sent: _Progress,
-        start: dict[str, object],
-        *,
-        receive: Receive,
-        send: Send,
+        self, pieces: Pieces, sent: _Progress, start: dict[str, object], *, receive: Receive, send: Send
     ) -> None:
-        give, take = anyio.create_memory_object_stream[memoryview](AHEAD)
-
         async def gone() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
+            sent.why = "disconnected"
             tasks.cancel_scope.cancel()
-
-        async def make() -> None:
-            try:
-                with suppress(anyio.BrokenResourceError):  # the sending has ended, for a reason of its own
-                    await _make(first, pieces, give)
-            except MdgError as error:
-                sent.why = str(getattr(error, "code", type(error).__name__))
-                tasks.cancel_scope.cancel()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(gone)
-            tasks.start_soon(make)
-            await self._send(take, start, sent, send)
+            await send(start)
+            with anyio.move_on_after(SLOWEST) as patience:
+                await self._send(pieces, sent, patience, send)
+            if patience.cancelled_caught:
+                sent.why = "slow-reader"
             tasks.cancel_scope.cancel()
+        if sent.why == "complete":
+            # The answer is ended when nobody waits for `http.disconnect` any more: hypercorn gives that message also
+            # when its own answer has ended, which must not be taken for a reader that left.
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send(
-        self, take: MemoryObjectReceiveStream[memoryview], start: dict[str, object], sent: _Progress, send: Send
-    ) -> None:
-        decided, asked = 0, anyio.current_time()
-        async with take:
-            async for piece in take:
-                if sent.bytes == 0:
-                    await send(start)
-                if sent.bytes - decided >= DECIDE_EVERY or anyio.current_time() >= asked + DECIDE_AFTER:
-                    if not await self._still_allowed(sent):
-                        return
-                    decided, asked = sent.bytes, anyio.current_time()
-                last = sent.bytes + len(piece) == self._release.length
-                with anyio.move_on_after(SLOWEST) as patience:
-                    # A copy: servers other than hypercorn keep the buffer, which is filled again after the fourth
-                    # piece.
-                    await send({"type": "http.response.body", "body": bytes(piece), "more_body": not last})
-                if patience.cancelled_caught:
-                    sent.why = "slow-reader"
+    async def _send(self, pieces: Pieces, sent: _Progress, patience: anyio.CancelScope, send: Send) -> None:
+        decided, asked, paced = 0, anyio.current_time(), 0
+        while sent.piece is not None:
+            if sent.bytes - decided >= DECIDE_EVERY or anyio.current_time() >= asked + DECIDE_AFTER:
+                if not await self._still_allowed(sent):
                     return
-                sent.bytes += len(piece)
+                decided, asked = sent.bytes, anyio.current_time()
+            if sent.bytes - paced >= PACE:
+                paced, patience.deadline = sent.bytes, anyio.current_time() + SLOWEST
+            # ASGI takes bytes: this is the one copy, and the buffer is free for the piece after next.
+            body, sent.piece = bytes(sent.piece), None
+            sent.bytes += len(body)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            if sent.bytes == self._release.length:
+                break  # at once: a reader that has all may close before another piece is asked for
+            try:
+                sent.piece = await to_thread.run_sync(pieces.next, limiter=WORKERS)
+            except MdgError as error:
+                sent.why = str(getattr(error, "code", type(error).__name__))
+                return
+        # If the connection breaks, hypercorn returns from `send` and gives `http.disconnect`: `gone` reads it now.
+        await anyio.lowlevel.checkpoint()
         if sent.bytes == self._release.length:
             sent.why = "complete"
 
@@ -144,14 +136,9 @@ class BulkResponse:
 
 
 class _Progress:
-    """How far it came, and why it stopped."""
+    """How far it came, and why it stopped: because the gateway did, until something else is known."""
 
+    piece: memoryview | None = None
+    """The piece that is sent next."""
     bytes = 0
-    why = "disconnected"
-
-
-async def _make(piece: memoryview | None, pieces: Pieces, give: MemoryObjectSendStream[memoryview]) -> None:
-    async with give:
-        while piece is not None:
-            await give.send(piece)
-            piece = await to_thread.run_sync(pieces.next, limiter=WORKERS)
+    why = "stopped"

@@ -46,6 +46,13 @@ class Connection(TCPServer):
     """A connection that ends: one on which no request comes, and one whose peer takes nothing any more."""
 
     used = False
+    closing: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        # A `send` returns when the kernel has all of it: a stream keeps nothing in the transport's buffer, and what was
+        # sent is not lost with that buffer.
+        self.writer.transport.set_write_buffer_limits(high=0)
+        await super().run()
 
     async def _idle_timeout(self) -> None:
         """Begun when the connection is new and after each answer, ended by the head of a request. hypercorn would be as
@@ -55,15 +62,34 @@ class Connection(TCPServer):
             await asyncio.wait_for(self.context.terminated.wait(), patience)
         await asyncio.shield(self._initiate_server_close())
 
-    # hypercorn closes when the peer has taken all that was written; a peer that takes nothing would keep the socket,
-    # and what was written to it, for ever (security-tests F15).
     async def _close(self) -> None:
+        """Closes when the peer has taken all that was written, or after CLOSING: a peer that takes nothing would keep
+        the socket, and what was written to it, for ever (security-tests F15).
+
+        If the caller is cancelled, the close goes on: an application may cancel its own last `send`. Only the end of
+        the server, which cancels every connection after GRACE, ends the close at once.
+        """
+        if self.closing is None:
+            self.closing = asyncio.create_task(self._close_in_time())
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            self._abort_if_stopping()
+        try:
+            await asyncio.shield(self.closing)
+        except asyncio.CancelledError:
+            self._abort_if_stopping()
+            raise
+
+    async def _close_in_time(self) -> None:
         closing = asyncio.create_task(super()._close())
-        with suppress(asyncio.CancelledError):  # the server stops: then there is no time left for this peer
-            await asyncio.wait([closing], timeout=CLOSING)
+        await asyncio.wait([closing], timeout=CLOSING)
         if not closing.done():
             self.writer.transport.abort()
-            await closing
+        await closing
+
+    def _abort_if_stopping(self) -> None:
+        if self.context.terminated.is_set():
+            self.writer.transport.abort()
 
 
 protocol.H11Protocol = Http11  # type: ignore[attr-defined]  # the name hypercorn looks up, not one it offers
