@@ -247,8 +247,8 @@ class Recipe:
         """(source, start, end) of the source bytes that [start, end) of the release needs. Pure."""
     def fill(self, start: int, end: int, buffers: Sequence[bytes]) -> bytes:
         """The bytes [start, end) from the buffers that `plan` named. `Refused` E_STORE_CORRUPT on a changed piece. Pure."""
-    def stream(self, paths: Sequence[str], start: int, end: int, piece: int = 1048576) -> Stream:
-        """The short cut for local files: positioned reads into a pool of four buffers, two pieces ahead. `piece` is 64 KiB
+    def stream(self, paths: Sequence[str], start: int, end: int, piece: int = 524288) -> Stream:
+        """The short cut for local files: positioned reads into a pool of two buffers, one piece ahead. `piece` is 64 KiB
         to 4 MiB. `Refused` E_STORE_CORRUPT when a file has another length than when it was digested."""
 
 @final

@@ -221,7 +221,7 @@ class Settings(BaseSettings):
     """Lowest forward-secrecy level of a release (seg/1 16): 0 also seals to the directory's long-lived keys, 2 only to
     keys made for one request."""
     streams: int = Field(default=128, ge=1)
-    """Envelopes that are sent at once, each from at most 4 MiB of memory; more are told to come back (429)."""
+    """Envelopes that are sent at once, each from at most 3 MiB of memory; more are told to come back (429)."""
     streams_each: int = Field(default=32, ge=1)
     """How many of them to one client of one organisation."""
     sandbox: bool = False

@@ -1,6 +1,6 @@
 //! Large results without fresh memory: buffers of a pool, lent to Python as memoryviews.
 //!
-//! A new block of a MiB from the kernel costs more than filling it (page faults), so a stream keeps up to [`KEPT`] buffers
+//! A new block of 512 KiB from the kernel costs more than filling it (page faults), so a stream keeps up to [`KEPT`] buffers
 //! and uses them again. A buffer is filled while Rust alone owns it, is never written once it is lent, and comes back to its
 //! pool when Python has let go of the last view on it: a caller may keep a piece as long as it likes, and the pool then
 //! simply makes another.
@@ -17,8 +17,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 
-/// Buffers that a pool keeps: one with the reader, two ahead, one between.
-const KEPT: usize = 4;
+/// Buffers that a pool keeps: one for the piece with the reader, one for the piece ahead.
+const KEPT: usize = 2;
 
 /// Buffers waiting to be used again.
 #[derive(Default)]

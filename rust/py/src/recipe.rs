@@ -20,7 +20,7 @@ use crate::error::raise;
 use crate::file::OpenFile;
 
 /// Pieces of a stream that are made before they are asked for.
-const AHEAD: usize = 2;
+const AHEAD: usize = 1;
 
 /// Bytes read at once when a spool is digested.
 const STEP: usize = 1 << 20;
@@ -85,7 +85,7 @@ impl Recipe {
         Ok(PyBytes::new(py, &filled.map_err(raise)?))
     }
 
-    #[pyo3(signature = (paths, start, end, piece = 1_048_576))]
+    #[pyo3(signature = (paths, start, end, piece = 524_288))]
     fn stream(&self, py: Python<'_>, paths: Vec<PathBuf>, start: u64, end: u64, piece: u64) -> PyResult<Stream> {
         py.detach(|| Stream::open(&self.0, paths, start, end, piece)).map_err(raise)
     }
@@ -196,7 +196,7 @@ impl Progress {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        // The piece that is asked for, and those behind it.
+        // The piece that is asked for, and the one behind it.
         while self.ahead.len() <= AHEAD && self.at < self.end {
             let begun = self.begin();
             self.ahead.push_back(begun);
