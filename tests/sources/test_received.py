@@ -122,12 +122,44 @@ async def test_one_study_in_two_sources_never_has_one_key_for_two_contents(
             await source.instances(key)
 
 
-async def test_an_envelope_that_names_another_person_than_its_files_is_quarantined(
-    received: ReceivedSource, identities: Identities, arrive: Arrive
+@pytest.mark.parametrize("doubt", ["another IHI", "two patients", "two issuers", "two contents", "earlier study"])
+async def test_what_would_be_in_quarantine_is_refused_on_arrival(
+    received: ReceivedSource, identities: Identities, write: Write, arrive: Arrive, doubt: str
 ) -> None:
-    await received.add(*await arrive(said="8003608166690503", ihi=IHI))
-    assert [one.code for one in await identities.problems()] == ["two-ihis"]
-    assert await identities.local_ids(IHI) == []
+    """A study in doubt could be shown to nobody; kept, it could only do harm."""
+    match doubt:
+        case "another IHI":
+            folder, report = await arrive(said="8003608166690503", ihi=IHI)
+        case "earlier study":
+            await received.add(*await arrive(study="1.2.9", series="1.2.9.1"))
+            folder, report = await arrive(said=OTHER)
+        case _:
+            folder, report = await arrive()
+            other: dict[str, object] = {"two patients": {"PatientID": "P2"}, "two issuers": {"IssuerOfPatientID": "B"}}
+            changed = other.get(doubt, {"SOPInstanceUID": "1.2.3.1.1"})
+            write(folder / "dicom" / "third.dcm", number=3, **changed)  # type: ignore[arg-type]
+            report = replace(report, instances=3)
+    before = await identities.local_ids(IHI)
+    with pytest.raises(Refused, match="E_DICOM_IDENTITY") as refused:
+        await received.add(folder, report)
+    assert "P1" not in str(refused.value)
+    assert await received.study("1.2.3", THEIRS) is None
+    assert await identities.problems() == []
+    assert await identities.local_ids(IHI) == before
+    assert not folder.exists()
+    assert not list((folder.parent.parent / "data" / "received" / "1.2.3").rglob("*.dcm"))
+
+
+@pytest.mark.parametrize("named", [(None, "RMH"), ("RMH", None), (None, None)], ids=str)
+async def test_a_file_without_an_issuer_has_the_one_that_the_others_name(
+    received: ReceivedSource, identities: Identities, write: Write, arrive: Arrive, named: tuple[str | None, str | None]
+) -> None:
+    folder, report = await arrive(instances=1, IssuerOfPatientID=named[0])
+    write(folder / "dicom" / "second.dcm", number=2, IssuerOfPatientID=named[1])
+    await received.add(folder, replace(report, instances=2))
+    (theirs,) = await identities.local_ids(IHI)
+    assert theirs == LocalId("P1", CUSTODIAN.uri + ("#RMH" if any(named) else ""))
+    assert await received.study("1.2.3", [theirs]) is not None
 
 
 @pytest.mark.parametrize("issuer", ["", "RMH"], ids=["no issuer", "our issuer"])

@@ -8,13 +8,15 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
+import pydicom
 import pytest
 
 from mdg import _core, envelope
@@ -433,35 +435,80 @@ async def test_what_a_crash_left_of_a_retrieval_is_gone_after_the_start(start: S
         assert not left.exists()
 
 
-async def test_a_consumer_gateway_fetches_verifies_and_then_holds_the_study(start: Start) -> None:
-    async with start() as provider:
-        sandbox = provider.rooms.directory_url
-        async with start(
-            "receiver",
-            custodian=made_up(type(EXAMPLE_PROVIDER), "receiver"),
-            folders=(),
-            identity=None,
-            issuers=({"iss": sandbox, "jwks_url": f"{sandbox}/jwks"},),
-            directory_url=sandbox,
-            allow=(provider.url,),
-        ) as receiver:
-            for one in (provider, receiver):
-                card = one.rooms.keyring.card.to_json()
-                (await provider.consumer.http.post(f"{sandbox}/cards", json=card)).raise_for_status()
+@asynccontextmanager
+async def receiving(start: Start, provider: Any, **settings: Any) -> AsyncIterator[Any]:
+    """A second gateway that may ask `provider`, in the same sandbox."""
+    sandbox = provider.rooms.directory_url
+    async with start(
+        "receiver",
+        custodian=made_up(type(EXAMPLE_PROVIDER), "receiver"),
+        issuers=({"iss": sandbox, "jwks_url": f"{sandbox}/jwks"},),
+        directory_url=sandbox,
+        allow=(provider.url,),
+        **settings,
+    ) as receiver:
+        for one in (provider, receiver):
+            card = one.rooms.keyring.card.to_json()
+            (await provider.consumer.http.post(f"{sandbox}/cards", json=card)).raise_for_status()
+        yield receiver
+
+
+async def test_what_another_gateway_sends_leaves_our_own_copy_where_it_was(start: Start, tmp_path: Path) -> None:
+    """The other gateway's copy has a file without IssuerOfPatientID, where its own default counts; then it is one that
+    leaves in doubt whose it is, which is refused."""
+    theirs = tmp_path / "theirs"
+    write_phantom(theirs, slices=3)
+    one, other = sorted(theirs.rglob("*.dcm"))[:2]
+    with pydicom.dcmread(one) as image:
+        del image.IssuerOfPatientID
+        image.save_as(one)
+    async with start(folders=(theirs,)) as provider, receiving(start, provider) as receiver:
+        uid = (await study_of(receiver))["identifier"][0]["value"].removeprefix("urn:oid:")
+
+        async def receive() -> Any:
             asked = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI)}
-            answer = await provider.consumer.http.post(f"{receiver.admin}/retrievals", json=asked, timeout=30)
-            assert answer.status_code == 201, answer.text
-            assert answer.json()["instances"] == 3
+            answer = await provider.consumer.http.post(f"{receiver.admin}/retrievals", json=asked, timeout=60)
             found = (await receiver.consumer.search()).json()
-            assert found["total"] == 1
-            assert found["entry"][0]["resource"]["identifier"][0]["value"] == f"urn:oid:{answer.json()['study']}"
-            mine = await receiver.records(answer.json()["request_id"])
-            theirs = await provider.records(answer.json()["request_id"])
-            assert (len(mine), len(theirs)) == (3, 4)
-            missing = await provider.consumer.http.post(
-                f"{receiver.admin}/retrievals", json=asked | {"study": "1.2.3"}, timeout=30
-            )
-            assert missing.status_code == 404
+            assert (found["total"], found["entry"][0]["resource"]["numberOfInstances"]) == (1, 3)
+            mine = await receiver.consumer.ask("GET", f"/api/jmix?studyInstanceUid={uid}", scopes=RETRIEVE)
+            assert mine.status_code == 200, mine.text
+            return answer
+
+        answer = await receive()
+        assert answer.status_code == 201, answer.text
+        with pydicom.dcmread(other) as image:
+            item = pydicom.Dataset()
+            item.PatientID, item.IssuerOfPatientID = str(made_up(Ihi, "another person")), "AUSHIC"
+            image.OtherPatientIDsSequence = [item]
+            image.save_as(other)
+        await provider.rooms.folder.scan()
+        assert [one.code for one in await provider.rooms.identities.problems()] == ["two-ihis"]
+        forget = "DELETE FROM identities WHERE source LIKE 'dicom%'"  # a provider that does not look at its files
+        await provider.rooms.store.write(lambda connection: connection.exec_driver_sql(forget))
+        answer = await receive()
+        assert answer.status_code == 502
+        assert "E_DICOM_IDENTITY: two different IHIs" in answer.text
+        record = (await receiver.records(answer.headers["x-request-id"]))[-1]
+        assert record["outcomeDesc"] == "E_DICOM_IDENTITY"
+        assert await receiver.rooms.identities.problems() == []
+
+
+async def test_a_consumer_gateway_fetches_verifies_and_then_holds_the_study(start: Start) -> None:
+    async with start() as provider, receiving(start, provider, folders=(), identity=None) as receiver:
+        asked = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI)}
+        answer = await provider.consumer.http.post(f"{receiver.admin}/retrievals", json=asked, timeout=30)
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["instances"] == 3
+        found = (await receiver.consumer.search()).json()
+        assert found["total"] == 1
+        assert found["entry"][0]["resource"]["identifier"][0]["value"] == f"urn:oid:{answer.json()['study']}"
+        mine = await receiver.records(answer.json()["request_id"])
+        theirs = await provider.records(answer.json()["request_id"])
+        assert (len(mine), len(theirs)) == (3, 4)
+        missing = await provider.consumer.http.post(
+            f"{receiver.admin}/retrievals", json=asked | {"study": "1.2.3"}, timeout=30
+        )
+        assert missing.status_code == 404
 
 
 async def test_what_is_granted_is_decided_again(start: Start) -> None:

@@ -135,6 +135,14 @@ async def claimed(connection: AsyncConnection, custodian: HpiO, origin: str, stu
     return frozenset(Ihi(value) for value in (await connection.execute(wanted)).scalars())
 
 
+async def people(connection: AsyncConnection, custodian: HpiO, local: LocalId) -> frozenset[Ihi]:
+    """Every IHI that is known for a local patient."""
+    wanted = select(identities.c.ihi).where(
+        identities.c.custodian == custodian, identities.c.issuer == local.issuer, identities.c.patient == local.value
+    )
+    return frozenset(Ihi(value) for value in (await connection.execute(wanted)).scalars())
+
+
 async def _replace(
     connection: AsyncConnection, custodian: HpiO, origin: str, study: str, claims: Iterable[Claim]
 ) -> None:

@@ -57,19 +57,9 @@ class Identities:
 
     async def ihi_of(self, local: LocalId) -> Ihi | None:
         """The only IHI of a local patient; None when there is none or more than one. `Unavailable` as above."""
-        statement = (
-            select(identities.c.ihi)
-            .distinct()
-            .where(
-                identities.c.custodian == self._custodian,
-                identities.c.issuer == local.issuer,
-                identities.c.patient == local.value,
-            )
-            .limit(2)
-        )
         async with self._store.read() as connection:
-            found = (await connection.execute(statement)).scalars().all()
-        return Ihi(found[0]) if len(found) == 1 else None
+            found = await enrichment.people(connection, self._custodian, local)
+        return next(iter(found)) if len(found) == 1 else None
 
     async def people(self, uid: str) -> frozenset[Ihi]:
         """Every IHI that is claimed for the patient of a study, in doubt or not, whether its files are still here or

@@ -17,21 +17,28 @@ from zoneinfo import ZoneInfo
 
 import orjson
 from anyio import CancelScope, to_thread
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.envelope import Report
 from mdg.errors import InputOutput, Refused, Unavailable
-from mdg.identity.enrichment import claimed
-from mdg.model.identity import IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, HpiO, Ihi
+from mdg.identity.enrichment import claimed, people
+from mdg.model.identity import IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
 from mdg.sources import listing, reading
-from mdg.sources.facts import Facts
 from mdg.sources.indexed import IndexedSource
 from mdg.sources.settle import Terms, settle
 from mdg.store import Store, index
 
 METADATA_LARGEST = 1024 * 1024
 """Bytes of metadata.json (security-tests 2, JSON bodies)."""
+
+
+IN_DOUBT = {
+    index.MIXED_PATIENTS: "its files name different patients, so it is in doubt whose they are; nothing of it was kept",
+    index.DUPLICATE_INSTANCE: "different files of it carry the same SOPInstanceUID; nothing of it was kept",
+}
+"""Why an envelope is refused that could only have been put into quarantine."""
 
 
 class ReceivedSource(IndexedSource):
@@ -58,8 +65,9 @@ class ReceivedSource(IndexedSource):
         the person that were asked for: a sender who may be believed about one may not bring another. `also` writes in
         the transaction by which the study becomes visible.
 
-        `Refused`: its files are not one whole study, are not what was asked for, or are another person's than the
-        study of that UID which is here. `InputOutput`, `Unavailable`: it cannot be kept. After an error nothing of it
+        `Refused`: its files are not one whole study, are not what was asked for, are another person's than the study of
+        that UID which is here, or leave in doubt whose they are or what is in them: what no search could show is not
+        kept. `InputOutput`, `Unavailable`: it cannot be kept. After an error nothing of it
         is left, in the index or on the disk; only where the store cannot say whether it has kept it, its files wait
         for the next `sweep`.
         """
@@ -72,9 +80,10 @@ class ReceivedSource(IndexedSource):
             uid = str(rows[0]["study"])
             place = self._root / uid / secrets.token_hex(8)
             await to_thread.run_sync(_move, folder, place)
+            issuer = _issuer(rows, report.sender.id)
             for row in rows:
                 row["folder"] = str(place / Path(row["folder"]).relative_to(folder))
-                row["facts"] = _scoped(row["facts"], report.sender.id)
+                row["facts"] = {**row["facts"], "IssuerOfPatientID": issuer}
             terms = Terms(report.sender.id, self._time_zone)
             work = partial(self._replace, uid=uid, rows=rows, ihis=ihis, terms=terms, also=also)
             with CancelScope(shield=True):  # a transaction that has begun ends without us, and its rows name the files
@@ -117,11 +126,27 @@ class ReceivedSource(IndexedSource):
         before = await claimed(connection, self._part.custodian, self.name, uid)
         await index.replace_study(connection, self._part, uid, rows)
         changed = await settle(connection, self._part, uid, terms, ihis)
+        await self._refuse_doubt(connection, uid)
         if before and before != await claimed(connection, self._part.custodian, self.name, uid):
             raise Refused("E_DICOM_IDENTITY", "metadata.json", "a study of this UID is here, of another person")
         if also is not None:
             await also(connection)
         return changed or await index.current(connection, self._part, uid)
+
+    async def _refuse_doubt(self, connection: AsyncConnection, uid: str) -> None:
+        """`Refused` when the study, as it has just settled, would be in quarantine."""
+        row = (
+            await connection.execute(
+                select(index.studies.c.issuer, index.studies.c.patient, index.studies.c.quarantine).where(
+                    self._part.of(index.studies), index.studies.c.uid == uid
+                )
+            )
+        ).one()
+        if row.quarantine is not None:
+            raise Refused("E_DICOM_IDENTITY", "dicom", IN_DOUBT[row.quarantine])
+        if len(await people(connection, self._part.custodian, LocalId(row.patient, row.issuer))) > 1:
+            why = "two different IHIs are named for its patient, by its files, its metadata or an earlier study"
+            raise Refused("E_DICOM_IDENTITY", "metadata.json", f"{why} of this sender; nothing of it was kept")
 
 
 def _read(folder: Path, report: Report) -> reading.Rows:
@@ -141,11 +166,17 @@ def _read(folder: Path, report: Report) -> reading.Rows:
     return rows
 
 
-def _scoped(facts: Facts, sender: str) -> Facts:
-    """Facts whose PatientID counts with this sender only. An issuer is what a file says of itself: taken as it stands,
-    a stranger's number 0001 would be our number 0001, and its IHI ours too."""
-    issuer = facts.get("IssuerOfPatientID")
-    return facts if issuer is None else {**facts, "IssuerOfPatientID": f"{sender}#{issuer}"}
+def _issuer(rows: reading.Rows, sender: str) -> str:
+    """The issuer under which the PatientIDs of an envelope count: with this sender only.
+
+    An issuer is what a file says of itself: taken as it stands, a stranger's number 0001 would be our number 0001, and
+    its IHI ours too. One patient has one issuer, also when some files leave it out (the sender's default counts for
+    them there): the only one that is named, or none. `Refused` when several are.
+    """
+    named = sorted({str(row["facts"]["IssuerOfPatientID"]) for row in rows if "IssuerOfPatientID" in row["facts"]})
+    if len(named) > 1:
+        raise Refused("E_DICOM_IDENTITY", "dicom", IN_DOUBT[index.MIXED_PATIENTS])
+    return "#".join([sender, *named])
 
 
 def _ihis(folder: Path) -> frozenset[Ihi]:

@@ -152,7 +152,7 @@ class AdminDoor:
                 purpose=asked.get("purpose", "TREAT"),
             )
         except Refused as error:
-            raise UpstreamRefused(f"what came does not hold: {error.code}", reason=error.code) from error
+            raise UpstreamRefused(f"what came does not hold: {error.code}: {error.why}", reason=error.code) from error
         except Problem:
             raise
         except MdgError as error:
