@@ -71,6 +71,9 @@ class Shelf:
     async def owner(self, uid: str) -> LocalId | None:
         return next((study.patient for study in await self._answer() if study.key.uid == uid), None)
 
+    async def suspect(self, path: str) -> None:
+        raise NotImplementedError
+
     async def study(self, uid: str, patients: Sequence[LocalId]) -> Study | None:
         return next((study for study in await self.find(patients) if study.key.uid == uid), None)
 

@@ -18,14 +18,17 @@ import anyio
 import httpx2
 import pydicom
 import pytest
+from sqlalchemy import select
 
 from mdg import _core, envelope
+from mdg.access import Replay
 from mdg.errors import Refused
 from mdg.exchange import workshop
+from mdg.exchange.envelopes import ENVELOPES
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
 from mdg.sandbox.phantom import write_phantom
-from mdg.store import room
+from mdg.store import index, room
 
 pytestmark = pytest.mark.anyio
 
@@ -526,6 +529,91 @@ async def test_what_is_granted_is_decided_again(start: Start) -> None:
         assert (await get(gateway, grant["path"])).status_code == 200
         turned.set()
         assert (await get(gateway, grant["path"])).status_code == 403
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "unlink"])
+async def test_a_damaged_envelope_is_made_anew_when_it_is_asked_for_again(
+    start: Start, damage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """X31: no byte of what is not what was written leaves, and the operator hears of it."""
+    async with start() as gateway:
+        path = "/api/jmix?studyInstanceUid=" + (await study_of(gateway))["identifier"][0]["value"][8:]
+        first = await get(gateway, path)
+        (spool,) = (gateway.rooms.settings.data / "spool").iterdir()
+        match damage:
+            case "flip":
+                changed = bytearray(spool.read_bytes())
+                changed[len(changed) // 2] ^= 1
+                spool.write_bytes(changed)
+            case "truncate":
+                os.truncate(spool, spool.stat().st_size // 2)
+            case "unlink":
+                spool.unlink()
+        said = await get(gateway, path)
+        if damage != "unlink":
+            assert said.status_code in (409, 503), said.text
+            assert "ask" in said.json()["issue"][0]["diagnostics"]
+        again = await get(gateway, path)
+        assert (first.status_code, again.status_code) == (200, 200)
+        assert again.headers["content-location"] != first.headers["content-location"]
+        assert hashlib.sha256(again.content).hexdigest() == again.headers["etag"].strip('"')
+        (left,) = (gateway.rooms.settings.data / "spool").iterdir()
+        assert left.read_bytes() == again.content
+        printed = capfd.readouterr()
+        (line,) = (line for line in (printed.out + printed.err).splitlines() if "envelope damaged" in line)
+        assert "error" in line
+        assert str(spool.parent) in line
+
+
+async def test_a_download_of_a_damaged_envelope_is_refused_and_a_new_request_is_answered(start: Start) -> None:
+    async with start() as gateway:
+        _, _, grant = await granted(gateway)
+        (spool,) = (gateway.rooms.settings.data / "spool").iterdir()
+        spool.write_bytes(b"\0" + spool.read_bytes()[1:])
+        assert (await get(gateway, grant["path"])).status_code == 409
+        assert (await get(gateway, grant["path"])).status_code == 404
+        _, _, fresh = await granted(gateway)
+        assert (await get(gateway, fresh["path"])).status_code == 200
+
+
+async def test_a_request_that_another_process_has_answered_leaves_no_envelope(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def used(_: Replay, kind: str, *__: object) -> bool:
+        return kind == "nonce"
+
+    async with start() as gateway:
+        study = (await study_of(gateway))["id"]
+        monkeypatch.setattr(Replay, "seen", used)
+        answer = await post(gateway.consumer, signed(gateway.consumer, study, _core.X25519Key.generate()))
+        assert answer.status_code == 409
+        assert list((gateway.rooms.settings.data / "spool").iterdir()) == []
+        async with gateway.rooms.store.read() as connection:
+            assert (await connection.execute(select(ENVELOPES.c.id))).all() == []
+
+
+async def test_a_file_that_changed_unseen_is_named_and_read_again(start: Start, tmp_path: Path) -> None:
+    """Its size and time are as they were, so a scan alone would never look at it again."""
+    write_phantom(tmp_path / "images", slices=2)
+    async with start(folders=(tmp_path / "images",)) as gateway:
+        path = "/api/jmix?studyInstanceUid=" + (await study_of(gateway))["identifier"][0]["value"][8:]
+        file = sorted((tmp_path / "images").rglob("*.dcm"))[0]
+        was, content = file.stat(), bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+        os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
+        assert (await gateway.rooms.folder.scan()).read == 0
+        assert (await get(gateway, path)).status_code == 409
+
+        async def problems() -> list[tuple[str, str]]:
+            async with gateway.rooms.store.read() as connection:
+                found = await index.file_problems(connection, EXAMPLE_PROVIDER)
+            return [(one.code, one.where) for one in found]
+
+        assert await problems() == [("E_CHANGED", str(file))]
+        assert (await gateway.rooms.folder.scan()).read == 1
+        assert await problems() == []
+        assert (await get(gateway, path)).status_code == 200
 
 
 async def test_more_downloads_than_configured_are_told_to_come_back(start: Start, tmp_path: Path) -> None:

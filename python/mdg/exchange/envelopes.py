@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from uuid import uuid4
 
 import anyio
+import structlog
 from anyio import to_thread
 from sqlalchemy import Column, Index, LargeBinary, Table, Text, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,6 +40,8 @@ MOST = 60 << 30
 
 MAKING = timedelta(hours=1)
 """No envelope takes longer to make: a file without a row that is older was left by a crash or has lapsed."""
+
+log = structlog.get_logger("mdg.envelopes")
 
 ENVELOPES = Table(
     "envelopes",
@@ -210,6 +213,17 @@ class Envelopes:
         )
         return found if found is not None and found.identifiers == identifiers else None
 
+    async def end(self, made: Envelope) -> None:
+        """Erases an envelope: nobody gets it any more, and who may have it is made a new one."""
+        gone = delete(ENVELOPES).where(ENVELOPES.c.custodian == self._custodian, ENVELOPES.c.id == made.id)
+        await self._store.write(lambda connection: connection.execute(gone))
+        await to_thread.run_sync(_remove, [self.path(made.id)])
+
+    async def damaged(self, made: Envelope, reason: str) -> None:
+        """Erases an envelope whose file is not what was written, and tells the operator."""
+        log.error("envelope damaged", envelope=made.envelope_id, folder=str(self._folder), reason=reason)
+        await self.end(made)
+
     async def sweep(self, now: datetime, *, starting: bool = False) -> int:
         """Erases what has lapsed, what is about another person than its study is now, and what a crash left in the
         spool: at the start every file without a row, later only those that no job can be making any more. The number of
@@ -255,10 +269,14 @@ class Envelopes:
         )
         async with self._store.read() as connection:
             row = (await connection.execute(query.order_by(ENVELOPES.c.not_after.desc()).limit(1))).mappings().first()
-        if row is None or not await anyio.Path(self.path(row["id"])).is_file():
+        if row is None:
             return None
         identifiers = tuple((system, value) for system, value in row["identifiers"])
-        return Envelope(**{**row, "identifiers": identifiers, "not_after": moment(row["not_after"])})
+        found = Envelope(**{**row, "identifiers": identifiers, "not_after": moment(row["not_after"])})
+        if not await anyio.Path(self.path(found.id)).is_file():
+            await self.damaged(found, "missing")
+            return None
+        return found
 
 
 def _private_folder(folder: Path) -> None:

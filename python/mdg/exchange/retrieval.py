@@ -10,12 +10,15 @@ work goes on.
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+import anyio
+
 from mdg.access import Replay, RetrievalRequest, Tickets, verify_request
 from mdg.audit import Audit
-from mdg.errors import Forbidden, NotFound, Unauthenticated, Unprocessable
+from mdg.errors import Forbidden, InputOutput, MdgError, NotFound, Refused, Unauthenticated, Unprocessable
 from mdg.exchange.envelopes import Envelope, Envelopes, Identifiers, identifiers_of
 from mdg.exchange.holdings import Held, Holdings
 from mdg.exchange.judge import PAYLOAD, Judge, Standing
@@ -30,6 +33,9 @@ from mdg.model.request import Action, Requester, Verdict
 
 LEVEL_STATIC, LEVEL_REQUEST = 0, 2
 """Forward-secrecy levels (seg/1 16): sealed to the directory's key, sealed to a key made for this request."""
+
+DAMAGED = frozenset({"E_STORE_CORRUPT", "spool", "InputOutput"})
+"""Ends of a release that lie in the file of the envelope: it is not what was written, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +93,20 @@ class Retrieval:
         asked = await verify_request(
             jws, audience=self._custodian.uri, requester=requester, directory=self._directory, now=now
         )
-        async with self._replay.once("nonce", asked.nonce_key, asked.nonce_until):
-            held = await self._holdings.study_by_id(asked.study, _person(requester))
-            held, verdict = self._disclosable(requester, held)
-            made = await self._workshop.made(
-                ("request", asked.digest), _owner(requester), partial(self._make_for_request, requester, asked, held)
-            )
-            await self._decided_again(requester, made)  # it may have taken a while
-            await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
+        made: Envelope | None = None
+        try:
+            async with self._replay.once("nonce", asked.nonce_key, asked.nonce_until):
+                held = await self._holdings.study_by_id(asked.study, _person(requester))
+                held, verdict = self._disclosable(requester, held)
+                make = partial(self._make_for_request, requester, asked, held)
+                made = await self._workshop.made(("request", asked.digest), _owner(requester), make)
+                await self._decided_again(requester, made)  # it may have taken a while
+                await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
+        except BaseException:  # no grant, so nobody may ever fetch it: another process may have answered the request
+            if made is not None:
+                with anyio.CancelScope(shield=True), suppress(MdgError):  # at the latest it ends with its time
+                    await self._envelopes.end(made)
+            raise
         return self._granted(requester, made)
 
     async def renew(self, requester: Requester, id_: str, request_id: str) -> Granted:
@@ -202,16 +214,22 @@ class Retrieval:
     async def _make(
         self, requester: Requester, card: Card, held: Held, *, recipient: bytes, digest: bytes | None
     ) -> Envelope:
-        return await self._envelopes.make(
-            held,
-            await self._holdings.instances(held),
-            requester=requester,
-            receiver=card,
-            recipient=recipient,
-            identifiers=self._identifiers(held),
-            request_digest=digest,
-            now=self._judge.clock(),
-        )
+        instances = await self._holdings.instances(held)
+        try:
+            return await self._envelopes.make(
+                held,
+                instances,
+                requester=requester,
+                receiver=card,
+                recipient=recipient,
+                identifiers=self._identifiers(held),
+                request_digest=digest,
+                now=self._judge.clock(),
+            )
+        except (Refused, InputOutput) as error:
+            if error.part in {one.path for one in instances}:
+                await held.source.suspect(error.part)
+            raise
 
     def _granted(self, requester: Requester, made: Envelope) -> Granted:
         recipe = made.recipe
@@ -251,6 +269,8 @@ class Retrieval:
         async def ended(sent: int, why: str) -> None:
             outcome = Outcome.SUCCESS if why == "complete" else Outcome.FAILURE
             await self._record(Kind.RELEASE_END, requester, made, request_id, outcome=outcome, reason=why, size=sent)
+            if why in DAMAGED:
+                await self._envelopes.damaged(made, why)
 
         return Release(
             status=206 if span.partial else 200,

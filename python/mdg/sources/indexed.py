@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mdg.errors import NotFound
 from mdg.model.identity import HpiO, LocalId
 from mdg.model.imaging import Patient, Series, StoredInstance, Study, StudyKey
-from mdg.store import Store
+from mdg.store import Store, index
 from mdg.store.index import Part, instances, of_study, patients, series, studies, versions
 from mdg.store.schema import moment
 
@@ -71,6 +72,10 @@ class IndexedSource:
         async with self._store.read() as connection:
             row = (await connection.execute(statement)).one_or_none()
         return None if row is None else LocalId(row.patient, row.issuer)
+
+    async def suspect(self, path: str) -> None:
+        """The file becomes a problem, so that the next scan reads it although its size and time may be the same."""
+        await self._store.write(partial(index.suspect, part=self._part, file=PurePath(path)))
 
     async def instances(self, key: StudyKey) -> Sequence[StoredInstance]:
         """One file for each SOPInstanceUID of exactly this version."""

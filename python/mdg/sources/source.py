@@ -32,6 +32,9 @@ class Source(Protocol):
         """The patient of the study with this StudyInstanceUID, for what the gateway does of itself; never for a
         caller's question."""
 
+    async def suspect(self, path: str) -> None:
+        """A file of a study is not what was indexed: the source names it to its operator and reads it again."""
+
     async def instances(self, key: StudyKey) -> Sequence[StoredInstance]:
         """The files of exactly this version, by SeriesInstanceUID and SOPInstanceUID. `NotFound`, reason `version`,
         when the study has moved on."""

@@ -233,6 +233,24 @@ async def keep(
     await _touch(connection, part, {row["study"] for row in found})
 
 
+async def suspect(connection: AsyncConnection, part: Part, file: PurePath) -> None:
+    """A file that was indexed has other bytes than it had: a PASSING problem until a scan has read it again."""
+    where = {"folder": str(file.parent), "name": file.name}
+
+    def it(table: Table) -> ColumnElement[bool]:
+        return and_(part.of(table), *(table.c[name] == value for name, value in where.items()))
+
+    was = (await connection.execute(select(instances.c.size, instances.c.mtime_ns).where(it(instances)))).one_or_none()
+    if was is None:
+        return
+    why = (
+        "it changed after it was indexed, and the next scan reads it again; restore it if nobody should have changed it"
+    )
+    row = part.row | where | {"size": was.size, "mtime_ns": was.mtime_ns, "code": "E_CHANGED", "message": why}
+    await connection.execute(delete(problems).where(it(problems)))
+    await connection.execute(insert(problems).values(row))
+
+
 async def forget(
     connection: AsyncConnection, part: Part, folder: str | None = None, names: Sequence[str] | None = None
 ) -> None:
