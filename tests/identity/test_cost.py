@@ -17,7 +17,7 @@ from mdg.exchange.holdings import Holdings
 from mdg.identity import Identities
 from mdg.identity.enrichment import whose
 from mdg.model.identity import HpiO, Ihi, LocalId
-from mdg.sources import FolderSource
+from mdg.sources.folder import FolderSource
 from mdg.store import Store
 
 pytestmark = pytest.mark.anyio
