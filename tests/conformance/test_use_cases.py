@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pydicom
 import pytest
+from tests.fhir.test_subscription import asked
+from tests.receiver import receiving, until
 
-from mdg.model.identity import HpiO
-from mdg.sandbox.identifiers import EXAMPLE_IHI, made_up
-from mdg.sandbox.phantom import PATIENT_ID, write_phantom
+from mdg.model.identity import HpiO, Ihi
+from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, made_up
+from mdg.sandbox.phantom import ISSUER, PATIENT_ID, write_phantom
 
 pytestmark = pytest.mark.anyio
 
 Start = Callable[..., Any]
+CRUD = ("system/Subscription.crud",)
 THORAX = "http://snomed.info/sct|51185008"
 
 
@@ -70,8 +75,47 @@ async def test_uc_r3_several_prior_studies_of_a_patient_are_retrieved_one_by_one
             for one in (provider, coordinator):
                 (await http.post(f"{sandbox}/cards", json=one.rooms.keyring.card.to_json())).raise_for_status()
             for uid in uids((await provider.consumer.search()).json()):
-                asked = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI), "study": uid}
-                answer = await http.post(f"{coordinator.admin}/retrievals", json=asked, timeout=30)
+                wish = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI), "study": uid}
+                answer = await http.post(f"{coordinator.admin}/retrievals", json=wish, timeout=30)
                 assert (answer.status_code, answer.json().get("study")) == (201, uid), answer.text
             held = (await coordinator.consumer.search()).json()
     assert uids(held) == wanted
+
+
+async def test_uc_s1_of_a_panel_of_patients_each_is_told_about_alone(
+    start: Start, tmp_path: Path, phantom: Path
+) -> None:
+    """A meeting subscribes once for each patient of its list; a study of one is told to that subscription only, and
+    is read with a token for that patient only."""
+    images, table, second = tmp_path / "images", tmp_path / "panel.csv", made_up(Ihi, "second of the panel")
+    shutil.copytree(phantom, images)
+    people = {PATIENT_ID: EXAMPLE_IHI, "SECOND": second}
+    lines = [f"{local},{ISSUER},{ihi},test,2026-01-01" for local, ihi in people.items()]
+    table.write_text("\n".join(["PatientID,issuer,IHI,source,date", *lines, ""]))
+    async with (
+        receiving() as of_first,
+        receiving() as of_second,
+        start(
+            folders=(images,),
+            capabilities={"subscription": True},
+            subscribers={EXAMPLE_CONSUMER: (of_first.origin, of_second.origin)},
+        ) as gateway,
+    ):
+        await gateway.rooms.identities.load_csv(table)
+        for ihi, receiver in ((EXAMPLE_IHI, of_first), (second, of_second)):
+            wanted = asked(criterion=f"patient:identifier={Ihi.system}|{ihi}")
+            wanted["channel"]["endpoint"] = receiver.url
+            made = await gateway.consumer.ask("POST", "/fhir/Subscription", scopes=CRUD, ihi=ihi, json=wanted)
+            assert made.status_code == 201, made.text
+        await until(lambda: of_first.kinds == of_second.kinds == ["handshake"])
+        await anyio.to_thread.run_sync(lambda: study(images / "new", 9, PatientID="SECOND"))
+        await gateway.rooms.folder.scan()
+        await until(lambda: len(of_second.taken) == 1)
+        (focus,) = of_second.taken.values()
+        assert focus is not None
+        path = focus.removeprefix(gateway.url)
+        read = await gateway.consumer.ask("GET", path, ihi=second)
+        foreign = await gateway.consumer.ask("GET", path, ihi=EXAMPLE_IHI)
+    assert read.json()["subject"]["identifier"]["value"] == second
+    assert foreign.status_code == 404
+    assert (of_first.kinds, of_first.taken) == (["handshake"], {})
