@@ -239,10 +239,27 @@ async def test_a_reader_that_keeps_the_pace_is_served_for_longer_than_one_patien
     assert await run(source, wire) == [(12 * MIB, "complete")]
 
 
+def client(name: str, organisation: str) -> Requester:
+    return cast("Requester", SimpleNamespace(issuer="i", client_id=name, organisation=organisation))
+
+
+def test_the_clients_of_one_organisation_share_its_places_and_leave_those_of_others() -> None:
+    streams = Streams(4, 2)
+    with streams.place(client("a", "one")), streams.place(client("b", "one")):
+        for name in ("a", "b", "c", "d"):
+            with pytest.raises(Throttled), streams.place(client(name, "one")):
+                pass
+        other, third = client("a", "another"), client("a", "a third")
+        with streams.place(other), streams.place(other), pytest.raises(Throttled), streams.place(third):
+            pass
+    with streams.place(client("c", "one")):
+        pass
+
+
 @pytest.mark.parametrize("fault", [None, Forbidden(reason="x")])
 async def test_a_place_is_free_again_however_the_stream_ended(fault: Exception | None) -> None:
     streams = Streams(1, 1)
-    who = cast("Requester", SimpleNamespace(issuer="i", client_id="c", organisation="o"))
+    who = client("c", "o")
     for _ in range(2):
         with suppress(Forbidden), streams.place(who):
             with pytest.raises(Throttled), streams.place(who):

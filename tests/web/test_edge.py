@@ -21,9 +21,9 @@ pytestmark = pytest.mark.anyio
 Start = Callable[..., Any]
 
 
-async def raw(gateway: Any, request: bytes) -> bytes:
+async def raw(gateway: Any, request: bytes, listener: str = "url") -> bytes:
     """The bytes that come back until the server closes or falls silent."""
-    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    host, _, port = getattr(gateway, listener).removeprefix("http://").partition(":")
     answer = b""
     async with await anyio.connect_tcp(host, int(port)) as stream:
         await stream.send(request.replace(b"HOST", f"{host}:{port}".encode()))
@@ -50,7 +50,9 @@ def status(answer: bytes) -> int:
         (b"CONNECT HOST HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 405),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 405),
         (b"BREW /livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 405),
-        (b"GET /livez HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /fhir/metadata HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /fhir/metadata HTTP/1.0\r\n\r\n", 400),
+        (b"GET /livez/ HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 400),
         (b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
         (b"GET /livez HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
         (b"GET http://evil.example/livez HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
@@ -84,6 +86,22 @@ async def test_odd_requests_have_their_exact_answers(start: Start, request_: byt
         head = answer.partition(b"\r\n\r\n")[0].lower()
         assert b"\r\nserver:" not in head
         assert b"access-control" not in head
+
+
+@pytest.mark.parametrize(("listener", "other"), [("url", b"/fhir/metadata"), ("admin", b"/health")])
+async def test_a_probe_is_answered_by_whatever_name_it_asks(start: Start, listener: str, other: bytes) -> None:
+    """Kubernetes and HAProxy ask by IP address; HAProxy's plain check is HTTP/1.0 without Host. No token is needed."""
+    async with start(admin_token="t" * 40) as gateway:
+        for asked in (
+            b" HTTP/1.1\r\nHost: 10.0.0.5:8443\r\nConnection: close\r\n\r\n",
+            b" HTTP/1.1\r\nHost: mdg.internal\r\nConnection: close\r\n\r\n",
+            b" HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n",
+            b" HTTP/1.0\r\n\r\n",
+        ):
+            for path in (b"/livez", b"/readyz"):
+                answer = await raw(gateway, b"GET " + path + asked, listener)
+                assert (status(answer), answer.partition(b"\r\n\r\n")[2]) == (200, b"ok"), answer[:300]
+            assert status(await raw(gateway, b"GET " + other + asked, listener)) == 400
 
 
 async def test_an_upgrade_to_http2_is_ignored(start: Start) -> None:

@@ -165,8 +165,12 @@ def create_admin(rooms: Rooms) -> Starlette:
         ready=partial(ready, rooms),
         sandbox=settings.sandbox,
     )
+    health = HealthDoor(partial(ready, rooms))
     locked = partial(Route, middleware=[Middleware(AdminLock, token=token)])
     routes: list[BaseRoute] = [
+        # public
+        Route("/livez", health.livez),
+        Route("/readyz", health.readyz),
         locked("/", home.home),
         locked("/health", admin.health),
         locked("/version", admin.version),

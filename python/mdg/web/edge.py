@@ -30,6 +30,8 @@ HEADER_BYTES = 16 * 1024
 HEADER_FIELDS = 100
 _PATH = re.compile(rb"(?:/(?!\.{0,2}(?:/|\Z))[A-Za-z0-9\-._~$:@!&'()*+,=]+)+/?|/")
 """A path in its one form: no empty or dot segment, nothing escaped, no backslash, no NUL (F22)."""
+_PROBES = (b"/livez", b"/readyz")
+"""Addresses that answer whatever `Host` says: orchestrators and proxies ask by IP address, or name no host at all."""
 _ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 log = structlog.get_logger("mdg.access")
@@ -211,7 +213,7 @@ def _check(scope: Scope, hosts: frozenset[str]) -> None:
     if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
         raise Invalid("a body is framed in one way", reason="framing", headers={"Connection": "close"})
     named = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
-    if len(named) != 1 or named[0] not in hosts:
+    if scope["raw_path"] not in _PROBES and (len(named) != 1 or named[0] not in hosts):
         raise Invalid("Host is not a name of this gateway", reason="host")
     if not _PATH.fullmatch(scope["raw_path"]):
         raise Invalid("the path is not in its one form", reason="path-form")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
@@ -22,11 +23,13 @@ _SCHEMES = {
 
 def openapi(listeners: Mapping[str, Iterable[BaseRoute]], *, version: str) -> Json:
     """The description of all `listeners`, by the address of each; `version` is that of the software."""
-    paths: dict[str, dict[str, object]] = {}
+    paths: dict[str, dict[str, Any]] = {}
     for server, routes in listeners.items():
         for route in routes:
             if isinstance(route, Route):
-                found = paths.setdefault(route.path, {"servers": [{"url": server}]})
+                found = paths.setdefault(route.path, {"servers": []})
+                if {"url": server} not in found["servers"]:
+                    found["servers"].append({"url": server})
                 found |= {method.lower(): _operation(route) for method in sorted(route.methods or ())}
     return {
         "openapi": "3.1.0",

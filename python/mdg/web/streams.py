@@ -1,4 +1,4 @@
-"""How many envelopes are sent at once: a number for all, and one for each requester, so that neither a flood nor one
+"""How many envelopes are sent at once: a number for all, and one for each organisation, so that neither a flood nor one
 busy partner takes the memory and the connections of the rest (security-tests D8, P16)."""
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mdg.errors import Throttled
+from mdg.model.identity import HpiO
 from mdg.model.request import Requester
 
 RETRY_AFTER = 5
@@ -15,17 +16,17 @@ RETRY_AFTER = 5
 
 
 class Streams:
-    """The places of one gateway: `most` in all, `most_each` for one client of one organisation."""
+    """The places of one gateway: `most` in all, `most_each` for one organisation, however many clients it has."""
 
     def __init__(self, most: int, most_each: int) -> None:
         self._most = most
         self._most_each = most_each
-        self._taken: Counter[tuple[str, str, str]] = Counter()
+        self._taken: Counter[HpiO] = Counter()
 
     @contextmanager
     def place(self, requester: Requester) -> Iterator[None]:
         """A place until the end of the block; `Throttled` when there is none."""
-        who = (requester.issuer, requester.client_id, requester.organisation)
+        who = requester.organisation
         if self._taken.total() >= self._most or self._taken[who] >= self._most_each:
             raise Throttled(
                 "as many envelopes as may be are being sent; try again later",
