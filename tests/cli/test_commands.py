@@ -30,8 +30,9 @@ VERBS = [
         ["fetch"],
         ["demo"],
     ),
-    *(["sandbox", "serve"], ["sandbox", "study"], ["sandbox", "token"]),
-    *(["audit", "show"], ["config", "show"], ["config", "check"]),
+    *(["sandbox", "serve"], ["sandbox", "study"], ["sandbox", "token"], ["sandbox", "curl"], ["sandbox", "listen"]),
+    ["retrieve"],
+    *(["audit", "show"], ["config", "show"], ["config", "check"], ["config", "card"]),
 ]
 HEAVY = (
     "pydicom",
@@ -119,6 +120,7 @@ def test_a_gateway_elsewhere_is_not_asked_from_the_command_line(mdg: Mdg, tmp_pa
     )
     assert said.code == 3
     assert said.json()["code"] == "unsupported"
+    assert "`mdg retrieve --gateway URL` has your own gateway fetch from another one" in said.err
     assert not (tmp_path / "k").exists()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.cli.conftest import Mdg
 
 from mdg.cli.stage import free_port
+from mdg.keys import Card
 
 SETTINGS = """
 custodian = "8003621566684455"
@@ -60,3 +61,14 @@ def test_the_check_and_the_start_find_the_same(mdg: Mdg, tmp_path: Path) -> None
         checked, started = (mdg(*command, "--config", whole) for command in (("config", "check"), ("serve",)))
     assert checked == started
     assert (checked.code, str(bind) in checked.err) == (4, True)
+
+
+def test_the_card_is_that_of_the_gateway_and_verifies(mdg: Mdg, tmp_path: Path) -> None:
+    config = tmp_path / "mdg.toml"
+    config.write_text(SETTINGS.format(folder=tmp_path, port=0))
+    shown = mdg("config", "card", "--config", config)
+    assert shown.code == 0
+    card = Card.parse(shown.out.encode())
+    assert card.id.endswith("/8003621566684455")
+    assert card == Card.parse(mdg("config", "card", "--config", config).out.encode()), "keys are made once"
+    assert "private" not in shown.out

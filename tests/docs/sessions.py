@@ -43,9 +43,10 @@ PROMPT = "\x1e"
 
 BLOCK = re.compile(r"<!-- (session|file) (\S+)((?: [^>]*)?) -->\n```\w+\n(.*?)```\n<!-- end -->", re.DOTALL)
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-OWN = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b8003\d{12}\b")
-"""Identifiers that each reader has of their own: UUIDs, and the HPI-O of a consumer."""
+OWN = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b|\b8003\d{12}\b")
+"""Identifiers that each reader has of their own: UUIDs, ids of FHIR resources, and the HPI-O of a consumer."""
 SAME = [
+    (r"\b[0-9a-f]{64}\b", "SHA256"),
     (OWN.pattern, "ID"),
     (r"(?<![\w-])[\w-]{43}(?![\w-])", "KID"),
     (r"\S+(/demo/\S+)", r"…\1"),

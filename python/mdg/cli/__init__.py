@@ -32,6 +32,7 @@ VERBS = (
     "locate",
     "find",
     "fetch",
+    "retrieve",
     "init",
     "serve",
     "demo",

@@ -59,3 +59,16 @@ def check(config: ConfigFile = None, as_json: Json = False) -> None:
         (*(f"warning: {warning}" for warning in warnings), "settings: ok"),
         as_json,
     )
+
+
+@app.command()
+def card(config: ConfigFile = None, as_json: Json = False) -> None:
+    """Print the card of this gateway, for the directory: its id, name and public keys. Makes the keys when absent."""
+    import json
+
+    from mdg.config import Settings
+    from mdg.keys import Keyring
+
+    settings = Settings.load(config)
+    own = Keyring.open(settings.data, id=settings.custodian.uri, name=settings.name, contact=settings.contact).card
+    say({"card": own.to_json()}, (json.dumps(own.to_json(), indent=2, ensure_ascii=False),), as_json)

@@ -20,11 +20,14 @@ from mdg.errors import Misuse, NotFound, Unsupported, Upstream
 if TYPE_CHECKING:
     from mdg.client import FoundStudy, Gateway, Tokens
     from mdg.keys import Card, Directory, Keyring
-    from mdg.model.identity import Ihi
+    from mdg.model.identity import HpiO, Ihi
     from mdg.outbound import Outbound
     from mdg.registry import Registry
 
-ELSEWHERE = "only what is on this machine is asked from the command line; let a gateway retrieve from elsewhere"
+ELSEWHERE = (
+    "this command asks a gateway and a sandbox on this machine only, by a URL such as http://127.0.0.1:8080; "
+    "`mdg retrieve --gateway URL` has your own gateway fetch from another one"
+)
 
 IhiText = Annotated[
     str, typer.Option("--ihi", metavar="IHI|-", help="The patient's IHI; - reads it from standard input.")
@@ -61,21 +64,16 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
     Its keys stay in `data`, by default under the user's data folder. `Unsupported` for a gateway elsewhere,
     `InputOutput` when one of the two does not answer.
     """
-    from platformdirs import user_data_path
-
     from mdg.client import Gateway, Tokens
     from mdg.keys import HttpDirectory, Keyring
-    from mdg.model.identity import HpiO
     from mdg.outbound import Outbound
     from mdg.registry import Registry
     from mdg.sandbox.answers import is_loopback
-    from mdg.sandbox.identifiers import made_up
 
     base = gateway.rstrip("/")
     if not is_loopback(base):
         raise Unsupported(base, ELSEWHERE)
-    folder = (data or user_data_path("mdg") / "consumer").absolute()
-    organisation = made_up(HpiO, str(folder))
+    folder, organisation = own_organisation(data)
     keyring = Keyring.open(folder, id=organisation.uri, name="mdg command line", contact="")
     async with Outbound([base], sandbox=True) as asking:
         sandbox = await _authority(asking, base)
@@ -89,6 +87,17 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
             HttpDirectory(sandbox, outbound),
             Registry(sandbox, outbound, tokens, keyring.dpop),
         )
+
+
+def own_organisation(data: Path | None) -> tuple[Path, HpiO]:
+    """The folder of this consumer's keys, and the made-up organisation that it acts for: one for each folder."""
+    from platformdirs import user_data_path
+
+    from mdg.model.identity import HpiO
+    from mdg.sandbox.identifiers import made_up
+
+    folder = (data or user_data_path("mdg") / "consumer").absolute()
+    return folder, made_up(HpiO, str(folder))
 
 
 async def _authority(outbound: Outbound, gateway: str) -> str:

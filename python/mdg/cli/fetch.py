@@ -22,9 +22,10 @@ def fetch(
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:
-    """Retrieve one study into a new folder.
+    """Retrieve one study from a gateway on this machine that trusts a sandbox into a new folder.
 
-    A signed request with a fresh key, one download, verified and opened."""
+    A signed request with a fresh key, one download, verified and opened. `mdg retrieve` has your own gateway fetch from
+    one elsewhere."""
     import anyio
 
     from mdg.cli.consumer import consumer

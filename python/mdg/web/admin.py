@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from urllib.parse import urlsplit
 
 import orjson
 from starlette.requests import Request
@@ -23,6 +24,8 @@ from mdg.web.asking import body, media_type, request_id
 from mdg.web.metrics import Metrics
 
 BODY_LIMIT = 4096
+ORIGIN_NOT_ALLOWED = "origin-not-allowed"
+"""The reason of a refusal by `mdg.outbound`."""
 FIELDS = {"gateway", "provider", "ihi", "study", "purpose"}
 
 
@@ -54,6 +57,13 @@ class UpstreamRefused(Problem):
 
     status = 502
     issue = "security"
+
+
+class OriginNotNamed(Problem):
+    """The settings do not let this gateway ask that origin. The operator may be told so."""
+
+    status = 403
+    issue = "forbidden"
 
 
 class AdminDoor:
@@ -153,6 +163,12 @@ class AdminDoor:
             )
         except Refused as error:
             raise UpstreamRefused(f"what came does not hold: {error.code}: {error.why}", reason=error.code) from error
+        except Forbidden as error:
+            if error.reason != ORIGIN_NOT_ALLOWED:
+                raise
+            parts = urlsplit(asked.get("gateway", ""))
+            how = f"name {parts.scheme}://{parts.netloc} under allow in the settings, then start the gateway again"
+            raise OriginNotNamed(f"this gateway may not ask that one: {how}", reason=error.reason) from error
         except Problem:
             raise
         except MdgError as error:

@@ -24,14 +24,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a rule says; the reason goes to the audit and to `mdg explain`, never to the caller."""
+    """What a rule says; the reason goes to the audit, never to the caller."""
 
     allowed: bool
     reason: str
 
 
 class Rule(Protocol):
-    """`name` is the rule's file, and what switches it on in the settings."""
+    """`name` is the name of the rule's file; the audit names by it the rule that refused."""
 
     name: str
 
