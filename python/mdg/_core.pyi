@@ -93,6 +93,8 @@ class Header:
     they are never padded."""
 
     TransferSyntaxUID: str
+    is_directory: bool
+    """A DICOMDIR, by its MediaStorageSOPClassUID: it lists the files of a disk and is no instance (PS3.10 8.6)."""
     SOPClassUID: str | None
     SOPInstanceUID: str | None
     StudyInstanceUID: str | None
@@ -207,10 +209,12 @@ def verify(
     trust: Sequence[tuple[str | None, bytes]],
     key: X25519Key | None = None,
     request_digest: bytes | None = None,
+    receiver: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Signature and ciphertext hash; with `key` also tag, tar and every file hash, writing nothing. `trust`: (sender id or
-    None for any, raw Ed25519 public key). JSON report; `Refused` with the first fault."""
+    None for any, raw Ed25519 public key). `receiver`: entity id of the owner of `key`; a manifest that names others is a
+    warning. JSON report; `Refused` with the first fault."""
 
 def open_envelope(
     path: str,
@@ -219,6 +223,7 @@ def open_envelope(
     key: X25519Key,
     out: str,
     request_digest: bytes | None = None,
+    receiver: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """As `verify` with the key, into the new folder `out` (metadata.json, files.json, dicom/, files/): a private folder

@@ -13,6 +13,7 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from datetime import date
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -79,6 +80,8 @@ def _postgresql(value: SecretStr) -> SecretStr:
         hosts = [host for host in ",".join(named).split(",") if host and not host.startswith("/")]
     except ValueError:
         raise ValueError("it is no URL that can be read") from None  # and its words may have the password
+    if parts.netloc.count("@") > 1:
+        raise ValueError("in a password @ is written as %40")
     if parts.scheme != "postgresql":
         raise ValueError("a database is named as in postgresql://user:password@host/name; without one it is SQLite")
     if not all(is_loopback(host) for host in hosts) and "sslmode" not in query:
@@ -303,7 +306,7 @@ class Settings(BaseSettings):
         try:
             return Loaded(**given)
         except ValidationError as error:
-            raise Misuse("; ".join(_complaint(fault) for fault in error.errors())) from None
+            raise Misuse("; ".join(_complaint(fault, config) for fault in error.errors())) from None
 
     @classmethod
     def origins(cls, config: Path | None = None, **given: Any) -> dict[str, str]:
@@ -376,8 +379,25 @@ def _known(variable: str) -> bool:
     return name in Settings.model_fields
 
 
-def _complaint(fault: Any) -> str:
+def _complaint(fault: Any, config: Path | None) -> str:
+    """What is wrong with a setting, without its value."""
     where = ".".join(str(part) for part in fault["loc"])
     said = str(fault["msg"]).removeprefix("Value error, ")
-    what = {"missing": "is required", "extra_forbidden": "no such setting"}.get(fault["type"], said)
+    what = {
+        "missing": "is required",
+        "extra_forbidden": "no such setting",
+        "tuple_type": 'a list, as in ["one", "two"]',
+    }.get(fault["type"], said)
+    if fault["type"] == "extra_forbidden":
+        what += _meant(str(fault["loc"][-1]), config)
     return f"{where}: {what}" if where else what
+
+
+def _meant(name: str, config: Path | None) -> str:
+    """Where the file has a name that is no setting, and which setting is most like it."""
+    known = [*Settings.model_fields, *Capabilities.model_fields, *Roadmap.model_fields, *IssuerSettings.model_fields]
+    near = get_close_matches(name, known, 1)
+    lines = config.read_text(encoding="utf-8").splitlines() if config else []
+    at = next((n for n, line in enumerate(lines, 1) if re.match(rf"\s*\[*\s*{re.escape(name)}\b", line)), None)
+    place = f" ({config}, line {at})" if at else ""
+    return f"{place}; did you mean {near[0]}?" if near else place

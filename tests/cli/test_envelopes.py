@@ -157,7 +157,7 @@ def _two_patients(folder: Path) -> str:
 
 def _no_image(folder: Path) -> str:
     (folder / "zz-notes.txt").write_text("call the ward")
-    return "E_DICOM"
+    return "E_NOT_DICOM"
 
 
 def _broken(folder: Path) -> str:

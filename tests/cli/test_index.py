@@ -32,7 +32,7 @@ def test_a_folder_is_indexed_and_its_problems_are_listed(
     said = json.loads(capsys.readouterr().out)
     assert said["index"] is None
     assert Path(said["problems"][0]["where"]).name == "notes.txt"
-    assert [one["code"] for one in said["problems"]] == ["E_DICOM", "no-ihi"]
+    assert [one["code"] for one in said["problems"]] == ["E_NOT_DICOM", "no-ihi"]
     assert run(["index", str(images), "--rebuild", *data]) == 0
     assert json.loads(capsys.readouterr().out)["index"]["read"] == count + 1
 

@@ -34,3 +34,15 @@ def write(path: Path, syntax: str = ExplicitVRLittleEndian, **attributes: object
     instance.file_meta.TransferSyntaxUID = UID(syntax)
     instance.save_as(path, enforce_file_format=True)
     return path
+
+
+def disk_directory(path: Path) -> Path:
+    """A DICOMDIR, by its class and under any name (PS3.10 8.6)."""
+    directory = Dataset()
+    directory.file_meta = FileMetaDataset()
+    directory.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.1.3.10")
+    directory.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.9")
+    directory.FileSetID = "DISK"
+    directory.save_as(path, enforce_file_format=True)
+    return path

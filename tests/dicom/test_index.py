@@ -51,7 +51,7 @@ def test_digests_equal_those_of_hashlib_and_digest_file(files: list[Path], threa
             assert one.problem is None
             assert one.header is not None
             assert one.header.PatientID == str(number)
-    assert [one.problem and one.problem[0] for one in found[-3:]] == ["E_DICOM", "E_DICOM", "E_SOURCE"]
+    assert [one.problem and one.problem[0] for one in found[-3:]] == ["E_NOT_DICOM", "E_NOT_DICOM", "E_SOURCE"]
     assert (found[-1].digest, found[-1].header, found[-1].mtime_ns) == (None, None, 0)
 
 

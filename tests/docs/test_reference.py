@@ -16,7 +16,10 @@ from pydantic import BaseModel
 
 from mdg import errors
 from mdg.cli import command_line
+from mdg.cli.terminal import code_of
 from mdg.config import Settings
+from mdg.errors import InputOutput, MdgError, Misuse, Unsupported
+from mdg.identity.identities import WHAT_TO_DO
 from mdg.web.metrics import Metrics
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -64,8 +67,22 @@ def test_each_error_code_is_described() -> None:
     source = (REPOSITORY / "rust" / "core" / "src" / "error.rs").read_text(encoding="utf-8")
     codes = re.findall(r'= "(E_[A-Z_]+)"', source)
     assert len(codes) > 30
-    described = re.findall(r"^\| `(E_[A-Z_]+)` \|", page("error-codes.md"), re.MULTILINE)
-    assert described == codes
+    table = page("error-codes.md").partition("## Codes of the index")[0]
+    assert re.findall(r"^\| `(E_[A-Z_]+)` \|", table, re.MULTILINE) == codes
+
+
+def test_each_code_of_the_index_and_of_commands_is_described() -> None:
+    """Whatever Python and the extension module add to the codes of the profile, and nothing else."""
+    profile = (REPOSITORY / "rust" / "core" / "src" / "error.rs").read_text(encoding="utf-8")
+    sources = [*(REPOSITORY / "python" / "mdg").rglob("*.py"), *(REPOSITORY / "rust" / "py" / "src").glob("*.rs")]
+    there = {code for path in sources for code in re.findall(r'"(E_[A-Z_]+)"', path.read_text(encoding="utf-8"))}
+    there -= set(re.findall(r'= "(E_[A-Z_]+)"', profile))
+    there |= set(WHAT_TO_DO)
+    there |= {code_of(error) for error in (Unsupported("", ""), InputOutput("", ""), Misuse(), MdgError())}
+    table = page("error-codes.md").partition("## Codes of the index")[2].partition("## Answers of the gateway")[0]
+    described = re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)
+    assert len(set(described)) == len(described)
+    assert set(described) == there
 
 
 @pytest.mark.parametrize(

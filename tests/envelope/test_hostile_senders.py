@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from tests.envelope import forger
 from tests.envelope.envelopes import Parties, write_instance
 
@@ -142,3 +144,56 @@ def test_a_useless_ephemeral_key_is_refused_before_anything_is_decrypted(parties
     manifest["security"]["encryption"]["ephemeral_public_key"] = "A" * 43 + "="
     forger.sign(parties, folder, manifest)
     assert refusal(parties, folder) == "E_WRAP"
+
+
+@pytest.mark.parametrize(
+    ("member", "value"), [("dialect", "jmix-evil"), ("kdf_info", "JMIX-AES256-GCM"), ("dialect", 1)]
+)
+def test_another_dialect_than_the_one_that_is_read_is_refused(
+    parties: Parties, folder: Path, member: str, value: object
+) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["extensions"]["ief"][member] = value
+    forger.sign(parties, folder, manifest)
+    assert refusal(parties, folder) == "E_PROFILE_VERSION"
+
+
+def test_an_envelope_that_names_no_dialect_is_read_by_the_text_of_the_format(parties: Parties, folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    del manifest["extensions"]
+    forger.sign(parties, folder, manifest)
+    assert parties.verify(folder)["dialect"] == "jmix-1.0"
+    assert parties.verify(folder, key=None)["dialect"] is None, "nothing was opened, so nothing shows it"
+
+
+def test_receivers_that_the_seal_does_not_know_are_reported(parties: Parties, folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["receiver"].append({"id": "urn:example:third", "name": "Clinic C", "contact": "c@example.invalid"})
+    forger.sign(parties, folder, manifest)
+    several = "the manifest names 2 receivers, and the payload is sealed to one key"
+    another = "the manifest names another receiver than the owner of your key"
+    assert several in parties.verify(folder)["warnings"]
+    assert another not in parties.verify(folder, receiver="urn:example:third")["warnings"]
+    assert another in parties.verify(folder, receiver="urn:example:me")["warnings"]
+
+
+def test_two_files_of_one_instance_are_refused_unless_they_are_copies(parties: Parties, folder: Path) -> None:
+    files = forger.members(parties, folder)
+    one = files["dicom/1.2.3.1.0.dcm"]
+    forger.seal(parties, folder, forger.tar_of(forger.listed(files | {"dicom/copy.dcm": one})))
+    warnings = parties.verify(folder)["warnings"]
+    assert "copies of an instance that is there already: 1" in warnings
+    assert "instances that are not named by their SOPInstanceUID: 1" in warnings
+    other = one[:-1] + bytes([one[-1] ^ 1])
+    forger.seal(parties, folder, forger.tar_of(forger.listed(files | {"dicom/copy.dcm": other})))
+    assert refusal(parties, folder) == "E_DICOM_IDENTITY"
+
+
+def test_an_instance_without_a_name_of_its_own_is_refused(parties: Parties, folder: Path, tmp_path: Path) -> None:
+    files = forger.members(parties, folder)
+    nameless = dcmread(BytesIO(files["dicom/1.2.3.1.0.dcm"]))
+    del nameless.SOPInstanceUID
+    nameless.save_as(tmp_path / "nameless")
+    edited = files | {"dicom/1.2.3.1.0.dcm": (tmp_path / "nameless").read_bytes()}
+    forger.seal(parties, folder, forger.tar_of(forger.listed(edited)))
+    assert refusal(parties, folder) == "E_DICOM_IDENTITY"

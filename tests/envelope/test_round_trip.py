@@ -105,13 +105,14 @@ def test_inspecting_proves_nothing_and_says_so(envelope: Path) -> None:
     report = json.loads(_core.inspect(str(envelope)))
     assert (report["ok"], report["verified"], report["opened"]) == (False, False, False)
     assert (report["id"], report["sender"]["id"], report["signature"]) == (ENVELOPE_ID, SENDER["id"], "full")
-    assert "nothing here is proven" in report["warnings"][0]
+    assert "nothing here is proven" in report["notes"][0]
+    assert report["warnings"] == []
 
 
 def test_without_the_key_signature_and_ciphertext_are_checked(parties: Parties, envelope: Path) -> None:
     report = parties.verify(envelope, key=None)
     assert (report["ok"], report["verified"], report["opened"], report["instances"]) == (True, True, False, None)
-    assert any("content not opened" in warning for warning in report["warnings"])
+    assert any("content not opened" in note for note in report["notes"])
 
 
 def test_the_wrapper_gives_the_same_as_values(parties: Parties, study: list[Path], tmp_path: Path) -> None:
@@ -138,7 +139,8 @@ def test_the_wrapper_gives_the_same_as_values(parties: Parties, study: list[Path
     assert (envelope.verify(sealed, trust=parties.trust)).ok
     report = envelope.open_(sealed, trust=parties.trust, key=parties.recipient, out=tmp_path / "out")
     assert (report.ok, report.signature, report.sender.id, report.instances) == (True, "full", SENDER["id"], 4)
-    assert any("no forward secrecy" in warning for warning in report.warnings)
+    assert any("no forward secrecy" in note for note in report.notes)
+    assert report.warnings == ()
 
 
 @pytest.mark.anyio

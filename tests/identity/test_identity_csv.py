@@ -59,10 +59,10 @@ async def test_the_file_replaces_what_it_said_before(identities: Identities, csv
         (f",RMH,{A},card,2026-01-31", "line 3: PatientID is empty"),
         (f"P1,,{A},card,2026-01-31", "line 3: issuer is empty"),
         (f"P1,RMH,{A},,2026-01-31", "line 3: source is empty"),
-        ("P1,RMH,8003608833357362,card,2026-01-31", "line 3: the check digit of Ihi is wrong"),
+        ("P1,RMH,8003608833357362,card,2026-01-31", "line 3: the check digit of IHI is wrong"),
         ("P1,RMH,8003618833357361,card,2026-01-31", "line 3: Ihi starts with 800360"),
-        ("P1,RMH,80036088,card,2026-01-31", "line 3: Ihi needs 16 digits"),
-        ("P1,RMH,\uff18003608833357361,card,2026-01-31", "line 3: Ihi needs 16 digits"),
+        ("P1,RMH,80036088,card,2026-01-31", "line 3: IHI needs 16 digits"),
+        ("P1,RMH,\uff18003608833357361,card,2026-01-31", "line 3: IHI needs 16 digits"),
         (f"P1,RMH,{A},card,31.1.2026", "line 3: date must be YYYY-MM-DD"),
         (f"P1,RMH,{A},card,20260131", "line 3: date must be YYYY-MM-DD"),
         (f"P1,RMH,{A},card,2999-01-31", "line 3: date lies in the future"),
@@ -88,7 +88,7 @@ async def test_one_bad_line_refuses_the_file(identities: Identities, csv: Path, 
 
 async def test_many_bad_lines_are_counted(identities: Identities, csv: Path) -> None:
     csv.write_text(HEAD + "P,RMH,1,card,2026-01-31\n" * 30)
-    with pytest.raises(Refused, match=r"line 21: Ihi needs 16 digits; and 10 more lines"):
+    with pytest.raises(Refused, match=r"line 21: IHI needs 16 digits; and 10 more lines"):
         await identities.load_csv(csv)
 
 

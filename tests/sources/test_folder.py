@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 from sqlalchemy import select
+from tests.dicom.made import disk_directory
 
 from mdg.errors import NotFound
 from mdg.identity import Identities
@@ -122,17 +123,22 @@ async def test_bad_files_are_listed_with_what_to_do_and_the_rest_is_served(
     (images / "empty.dcm").write_bytes(b"")
     write(images / "nobody.dcm", number=3, PatientID="")
     write(images / "unnamed.dcm", number=4, StudyInstanceUID="")
-    write(images / "DICOMDIR", number=5)
+    disk_directory(images / "DISKDIR")
+    (images / ".DS_Store").write_bytes(b"Bud1")
+    (images / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (images / ".trash").mkdir()
+    write(images / ".trash" / "1.dcm", number=7)
     write(images / ".half-copied.dcm", number=6)
     (images / "linked.dcm").symlink_to(images / "good.dcm")
     Path(os.fsdecode(os.fsencode(images) + b"/\xff.dcm")).write_bytes(whole)
     os.mkfifo(images / "fifo")
     report = await source.scan()
-    assert (report.instances, report.problems) == (1, 7)
+    assert (report.instances, report.problems, report.passed_over) == (1, 8, 3)
     assert await complaints(store) == {
         "cut.dcm": "E_DICOM",
-        "notes.txt": "E_DICOM",
-        "empty.dcm": "E_DICOM",
+        "notes.txt": "E_NOT_DICOM",
+        "empty.dcm": "E_NOT_DICOM",
+        ".half-copied.dcm": "E_HIDDEN",
         "nobody.dcm": "E_DICOM_IDENTITY",
         "unnamed.dcm": "E_DICOM",
         "\\xff.dcm": "E_DICOM",
@@ -141,7 +147,20 @@ async def test_bad_files_are_listed_with_what_to_do_and_the_rest_is_served(
     write(images / "cut.dcm", number=2)
     (images / "notes.txt").unlink()
     report = await source.scan()
-    assert (report.read, report.instances, report.problems) == (1, 2, 5)
+    assert (report.read, report.instances, report.problems) == (1, 2, 6)
+
+
+async def test_the_content_and_not_the_name_decides_what_is_an_instance(
+    source: FolderSource, store: Store, images: Path, write: Write
+) -> None:
+    for number, name in enumerate(("DICOMDIR", "LOCKFILE", "Thumbs.db"), start=1):
+        write(images / name, number=number)
+    (images / "desktop.ini").write_text("[.ShellClassInfo]")
+    report = await source.scan()
+    assert (report.instances, report.problems, report.passed_over) == (3, 0, 1)
+    async with store.read() as connection:
+        assert await index.passed_over(connection, CUSTODIAN) == [str(images / "desktop.ini")]
+    assert (await source.scan()).read == 0, "what was passed over is not read again"
 
 
 async def test_a_file_that_could_not_be_read_is_tried_again_though_it_looks_the_same(

@@ -11,17 +11,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mdg.errors import Misuse, NotFound, Unsupported, Upstream
+from mdg.errors import InputOutput, MdgError, Misuse, NotFound, Unsupported, Upstream
 
 if TYPE_CHECKING:
     from mdg.client import FoundStudy, Gateway, Tokens
     from mdg.keys import Card, Directory, Keyring
     from mdg.model.identity import HpiO, Ihi
-    from mdg.outbound import Outbound
+    from mdg.outbound import Outbound, Response
     from mdg.registry import Registry
 
 ELSEWHERE = (
@@ -33,7 +33,20 @@ IhiText = Annotated[
     str, typer.Option("--ihi", metavar="IHI|-", help="The patient's IHI; - reads it from standard input.")
 ]
 GatewayUrl = Annotated[str, typer.Option("--gateway", metavar="URL", help="Base URL of the gateway to ask.")]
-Purpose = Annotated[str, typer.Option("--purpose", metavar="CODE", help="Purpose of use, a code of v3-ActReason.")]
+
+
+def _purpose(value: str) -> str:
+    from mdg.access.rules.purpose_known import PURPOSES
+
+    if value not in PURPOSES:
+        raise Misuse(f"--purpose: a code of v3-ActReason that is served here: {', '.join(sorted(PURPOSES))}")
+    return value
+
+
+Purpose = Annotated[
+    str,
+    typer.Option("--purpose", metavar="CODE", help="Purpose of use, a code of v3-ActReason.", callback=_purpose),
+]
 ConsumerData = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Folder of this consumer's keys, made when absent.")
 ]
@@ -71,6 +84,10 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
     from mdg.sandbox.answers import is_loopback
 
     base = gateway.rstrip("/")
+    if "://" not in base:
+        raise Misuse(f"--gateway: a URL begins with http:// or https://, as in http://{base}")
+    if base.endswith("/fhir"):
+        raise Misuse(f"--gateway: leave /fhir out: {base.removesuffix('/fhir')}")
     if not is_loopback(base):
         raise Unsupported(base, ELSEWHERE)
     folder, organisation = own_organisation(data)
@@ -101,18 +118,37 @@ def own_organisation(data: Path | None) -> tuple[Path, HpiO]:
 
 
 async def _authority(outbound: Outbound, gateway: str) -> str:
-    """The sandbox that the gateway trusts."""
+    """The sandbox that the gateway trusts. A proof names the address that a request goes to (RFC 9449 4.2), so
+    `gateway` must be the address that the gateway goes by: `Misuse` says which, `Upstream` what else answers there."""
     from mdg.sandbox.answers import is_loopback
 
-    answer = await outbound.get(f"{gateway}/.well-known/oauth-protected-resource")
-    match answer.json() if answer.status == 200 else None:
-        case {"authorization_servers": [str(issuer), *_]}:
+    try:
+        answer = await outbound.get(f"{gateway}/.well-known/oauth-protected-resource")
+    except InputOutput as error:
+        raise InputOutput(gateway, "nothing answers there; is the gateway running?") from error
+    match _json(answer):
+        case {"resource": str(resource), "authorization_servers": [str(issuer), *_]}:
             issuer = issuer.rstrip("/")
+        case {"resource": str(), **_rest}:
+            raise Upstream(f"{gateway} names no token authority", answered=answer.status, reason="no-authority")
         case _:
-            raise Upstream("the gateway does not name a token authority", answered=answer.status, reason="no-authority")
+            what = f"{gateway} is no mdg gateway"
+            if "ready" in (_json(await outbound.get(f"{gateway}/health")) or {}):
+                what = f"{gateway} is the admin listener of a gateway; name its public address"
+            raise Upstream(what, answered=answer.status, reason="no-gateway")
+    if resource != f"{gateway}/fhir":
+        raise Misuse(f"--gateway: this gateway is {resource.removesuffix('/fhir')}; use that address")
     if not is_loopback(issuer):
         raise Unsupported(issuer, ELSEWHERE)
     return issuer
+
+
+def _json(answer: Response) -> Any:
+    """The JSON of an answer; None for another one."""
+    try:
+        return answer.json() if answer.status == 200 else None
+    except MdgError:
+        return None
 
 
 async def _register(outbound: Outbound, sandbox: str, keyring: Keyring) -> None:

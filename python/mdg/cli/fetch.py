@@ -9,6 +9,7 @@ from uuid import uuid4
 import typer
 
 from mdg.cli.consumer import ConsumerData, GatewayUrl, IhiText, Purpose, read_ihi
+from mdg.cli.report import Verbose
 from mdg.cli.terminal import Json, advise, megabytes, new_place, progress, say
 
 
@@ -20,6 +21,7 @@ def fetch(
     ihi: IhiText = "-",
     purpose: Purpose = "TREAT",
     data: ConsumerData = None,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Retrieve one study from a gateway on this machine that trusts a sandbox into a new folder.
@@ -57,7 +59,7 @@ def fetch(
         {"folder": str(out), "request_id": request_id, "length": opened.length, **opened.report.to_json()},
         (
             f"received {megabytes(opened.length)}, {opened.length / 1e6 / opened.seconds:,.0f} MB/s",
-            *lines(opened.report, opened=True),
+            *lines(opened.report, opened=True, verbose=verbose),
             f"in {out}; request {request_id}",
         ),
         as_json,

@@ -6,6 +6,7 @@ write. `--problems` alone only reads and may be asked while the gateway runs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import typer
 
 from mdg.cli.config import ConfigFile
 from mdg.cli.serve import sandbox_defaults
-from mdg.cli.terminal import Json, count, megabytes, progress, say
+from mdg.cli.terminal import Json, count, megabytes, passed_over_line, progress, say
 from mdg.errors import InputOutput, Misuse
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def index(
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Read every file again.")] = False,
     problems: Annotated[bool, typer.Option("--problems", help="List what is not served, and what to do.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Name every file that is no DICOM, or was passed over.")] = False,
     as_json: Json = False,
 ) -> None:
     """Index folders of DICOM files in place: nothing is copied or changed."""
@@ -65,11 +67,14 @@ def index(
         if not folder.is_dir():
             raise InputOutput(str(folder), "it is not a folder; name a folder of DICOM files")
     with progress("indexing") as show:
-        report, found = anyio.run(_index, terms, where, rebuild, show)
+        report, found, passed = anyio.run(_index, terms, where, rebuild, show)
     lines = _summary(report, found) if report else []
     if problems:
-        lines += [f"{one.code} {one.where}: {one.message}" for one in found] or ["no problems"]
-    told = {"problems": [asdict(one) for one in found]} if problems else {"problem_count": len(found)}
+        lines += _listed(found, every) or ["no problems"]
+    if passed and (report or problems):
+        lines.append(passed_over_line(passed, len(passed) if every else 3))
+    told: dict[str, Any] = {"problems": [asdict(one) for one in found]} if problems else {"problem_count": len(found)}
+    told["passed_over"] = passed
     say({"index": asdict(report) if report else None, **told}, lines, as_json)
 
 
@@ -94,11 +99,11 @@ def _terms(config: Path | None, data: Path | None, identity: Path | None) -> Ter
 
 async def _index(
     terms: Terms, folders: Sequence[Path], rebuild: bool, show: Callable[[int, int], None] | None
-) -> tuple[ScanReport | None, list[IndexProblem]]:
+) -> tuple[ScanReport | None, list[IndexProblem], list[str]]:
     from mdg.identity import Identities
     from mdg.sources.folder import FolderSource
     from mdg.store import Store
-    from mdg.store.index import file_problems
+    from mdg.store.index import file_problems, passed_over
 
     async with Store.open(terms.store_url, read_only=not folders) as store:
         identities = Identities(store, terms.custodian)
@@ -116,7 +121,22 @@ async def _index(
             report = await source.scan(lambda _, done: show(done, 0) if show else None, rebuild=rebuild)
         async with store.read() as connection:
             files = await file_problems(connection, terms.custodian)
-        return report, [*files, *await identities.problems()]
+            passed = await passed_over(connection, terms.custodian)
+        return report, [*files, *await identities.problems()], passed
+
+
+def _listed(found: Sequence[IndexProblem], every: bool) -> list[str]:
+    """One line for each problem; files that are no DICOM, of which a folder of documents has hundreds, share one."""
+    from mdg.sources.leftovers import NOT_DICOM
+
+    foreign = [] if every else [one for one in found if one.code == NOT_DICOM]
+    if len(foreign) < 2:
+        return [f"{one.code} {one.where}: {one.message}" for one in found]
+    folders = Counter(str(Path(one.where).parent) for one in foreign)
+    most = ", ".join(f"{folder} ({number:,})" for folder, number in folders.most_common(3))
+    more = f" and {count(len(folders) - 3, 'more folder')}" if len(folders) > 3 else ""
+    line = f"{NOT_DICOM} {len(foreign):,} files are not DICOM, in {most}{more}; --all lists them"
+    return [line, *(f"{one.code} {one.where}: {one.message}" for one in found if one.code != NOT_DICOM)]
 
 
 def _summary(report: ScanReport, found: Sequence[IndexProblem]) -> list[str]:

@@ -46,10 +46,16 @@ def read_signer(path: Path) -> tuple[Party, Ed25519Key]:
     return Party(card.entity, card.ed25519), key
 
 
-def read_opener(path: Path) -> X25519Key:
-    """The private key that opens what is sent to its owner."""
+def read_opener(path: Path) -> tuple[X25519Key, str | None]:
+    """The private key that opens what is sent to its owner, and the entity id of the owner where the card of
+    `mdg keygen` beside it says so. A card of another key says nothing."""
     check_name(path, "x25519", "key")
-    return X25519Key.read(str(path))
+    key = X25519Key.read(str(path))
+    beside = path.with_name(path.name.removesuffix(".x25519.key") + ".card.json")
+    if not path.name.endswith(".x25519.key") or not beside.exists():
+        return key, None
+    card = read_public(beside, "x25519")
+    return key, card.id if isinstance(card, Card) and card.x25519 == key.public else None
 
 
 def _nameless(public: bytes) -> Party:

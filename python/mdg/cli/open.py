@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mdg.cli.report import lines
-from mdg.cli.terminal import Json, advise, new_place, progress, say
+from mdg.cli.report import Verbose, lines, next_step
+from mdg.cli.terminal import Json, new_place, progress, say
 
 
 def open(  # noqa: A001 -- a verb's function has the verb's name
@@ -23,6 +23,7 @@ def open(  # noqa: A001 -- a verb's function has the verb's name
         Path,
         typer.Option("-o", "--out", metavar="DIR", help="New folder for metadata.json, files.json, dicom/ and files/."),
     ],
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Verify an envelope and open it into a new folder.
@@ -34,7 +35,7 @@ def open(  # noqa: A001 -- a verb's function has the verb's name
 
     new_place(out)
     trusted = Trust.read(trust).pairs
-    private = read_opener(key)
-    with advise(f"mdg inspect {path}"), progress(f"opening {path.name}") as show:
-        report = envelope.open_(path, trust=trusted, key=private, out=out, progress=show)
-    say({"folder": str(out), **report.to_json()}, (*lines(report, opened=True), f"in {out}"), as_json)
+    private, owner = read_opener(key)
+    with next_step(path), progress(f"opening {path.name}") as show:
+        report = envelope.open_(path, trust=trusted, key=private, receiver=owner, out=out, progress=show)
+    say({"folder": str(out), **report.to_json()}, (*lines(report, opened=True, verbose=verbose), f"in {out}"), as_json)

@@ -4,6 +4,7 @@ of its own, its tokens, requests that use them, a subscriber's endpoint, and a s
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 from dataclasses import dataclass
@@ -229,4 +230,4 @@ def _bound(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        raise InputOutput(f"port {port}", f"{error.strerror}; try --port 0") from error
+        raise InputOutput(f"port {port}", f"{os.strerror(error.errno or 0)}; try --port 0") from error

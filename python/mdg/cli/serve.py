@@ -7,6 +7,7 @@ patients without an IHI get a made-up one, and a command that finds the first of
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 from collections import Counter
@@ -112,15 +113,15 @@ def bound(settings: Settings) -> list[socket.socket]:
     from mdg.config import host_of
 
     sockets = []
-    for bind in (settings.bind, settings.admin_bind):
-        sockets.append(_bound(host_of(bind), [int(bind.rpartition(":")[2])]))
+    for name, bind in (("bind", settings.bind), ("admin_bind", settings.admin_bind)):
+        by_port = name == "bind" and (port is not None or config is None)
+        otherwise = "choose another with --port" if by_port else f"change {name} in {config or 'the settings'}"
+        sockets.append(_bound(host_of(bind), [int(bind.rpartition(":")[2])], otherwise))
     return sockets
 
 
 def sandbox_defaults() -> dict[str, Any]:
     """What a first try need not say, unless the environment says it."""
-    import os
-
     from platformdirs import user_data_path
 
     from mdg.config import PREFIX
@@ -145,14 +146,15 @@ def _first_try_listeners(given: dict[str, Any], port: int | None) -> tuple[list[
     return [public, admin], given | {"public_url": f"http://{bind}", "bind": bind, "admin_bind": admin_bind}
 
 
-def _bound(host: str, ports: Sequence[int]) -> socket.socket:
+def _bound(host: str, ports: Sequence[int], otherwise: str = "choose another with --port") -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in ports:
         try:
             return socket.create_server((host, port), family=family, backlog=128)
         except OSError as error:
             if port == ports[-1]:
-                raise InputOutput(f"{host} port {port}", f"{error.strerror}; choose another with --port") from error
+                why = os.strerror(error.errno) if error.errno else "it cannot be listened on"
+                raise InputOutput(f"{host} port {port}", f"{why}; {otherwise}") from error
     raise Misuse("no port to listen on")
 
 
@@ -277,8 +279,6 @@ async def _first_try(rooms: Rooms, studies: int) -> list[str]:
 
 async def _stop_on_signal(stopping: Any) -> None:
     """The first signal lets running answers end, the second one ends the process at once (security-tests X26)."""
-    import os
-
     import anyio
 
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -21,22 +21,41 @@ from mdg.errors import InputOutput, MdgError, Misuse, Problem, Refused, Unsuppor
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
+def printable(text: str) -> str:
+    """`text` on one line: each character that a terminal would act on, or not show, is written as `\\u001b`.
+
+    File names and the text of an envelope are a stranger's, and could fake lines or drive the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "".join(f"\\u{unit:04x}" for unit in _utf16(c)) for c in text)
+
+
+def _utf16(character: str) -> Sequence[int]:
+    data = character.encode("utf-16-be", "surrogatepass")
+    return [int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2)]
+
+
 def say(report: Mapping[str, object], lines: Iterable[str], as_json: bool) -> None:
     """The answer of a command: `report` with `ok: true` as JSON, or `lines` for a person."""
     if as_json:
-        typer.echo(json.dumps({"ok": True, **report}, ensure_ascii=False))
+        _say_json({"ok": True, **report})
         return
     for line in lines:
-        typer.echo(line)
+        typer.echo(printable(line))
+
+
+def _say_json(value: object) -> None:
+    """One line of JSON. It has a spelling for each character, so `printable` changes no value."""
+    typer.echo(printable(json.dumps(value, ensure_ascii=False)))
 
 
 def complain(error: MdgError, as_json: bool) -> int:
     """Prints why a command failed and what to try next; returns its exit code."""
     if as_json:
-        typer.echo(json.dumps({"ok": False, "code": code_of(error), "message": str(error)}, ensure_ascii=False))
-    typer.echo(f"mdg: {error}", err=True)
+        _say_json({"ok": False, "code": code_of(error), "message": str(error)})
+    typer.echo(f"mdg: {printable(str(error))}", err=True)
     for command in getattr(error, "__notes__", ()):
-        typer.echo(f"try: {command}", err=True)
+        typer.echo(f"try: {printable(command)}", err=True)
     return error.exit_code
 
 
@@ -94,19 +113,25 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(printable(what), total=None)
 
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total or None)
 
         yield show
+
+
+def passed_over_line(names: Sequence[str], most: int = 5) -> str:
+    """What was not looked at because it is no part of a study, named so that nobody wonders."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{count(len(names), 'file')} passed over: {', '.join(names[:most])}{more}"
 
 
 def count(number: int, noun: str) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mdg.cli.report import lines
-from mdg.cli.terminal import Json, advise, progress, say
+from mdg.cli.report import Verbose, lines, next_step
+from mdg.cli.terminal import Json, progress, say
 
 
 def verify(
@@ -21,6 +21,7 @@ def verify(
     key: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Your NAME.x25519.key, to check the content as well.")
     ] = None,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Check signature and hashes of an envelope; write nothing."""
@@ -29,7 +30,7 @@ def verify(
     from mdg.keys import Trust
 
     trusted = Trust.read(trust).pairs
-    private = read_opener(key) if key else None
-    with advise(f"mdg inspect {path}"), progress(f"verifying {path.name}") as show:
-        report = envelope.verify(path, trust=trusted, key=private, progress=show)
-    say(report.to_json(), lines(report, opened=key is not None), as_json)
+    private, owner = read_opener(key) if key else (None, None)
+    with next_step(path), progress(f"verifying {path.name}") as show:
+        report = envelope.verify(path, trust=trusted, key=private, receiver=owner, progress=show)
+    say(report.to_json(), lines(report, opened=key is not None, verbose=verbose), as_json)

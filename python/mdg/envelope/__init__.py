@@ -79,12 +79,16 @@ def verify(
     trust: Trust,
     key: _core.X25519Key | None = None,
     request_digest: bytes | None = None,
+    receiver: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Signature and ciphertext hash of an envelope; with `key` every file hash too. Writes nothing.
 
+    `receiver`: entity id of the owner of `key`; an envelope that names others gets a warning.
     `Refused` with the first fault in the order of seg/1 13.1."""
-    report = _core.verify(str(path), trust=trust, key=key, request_digest=request_digest, progress=progress)
+    report = _core.verify(
+        str(path), trust=trust, key=key, request_digest=request_digest, receiver=receiver, progress=progress
+    )
     return Report.from_json(report)
 
 
@@ -95,12 +99,19 @@ def open_(
     key: _core.X25519Key,
     out: Path,
     request_digest: bytes | None = None,
+    receiver: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Verifies an envelope and opens it into the new folder `out` (metadata.json, files.json, dicom/, files/).
 
     `out` appears whole, durable and verified, or not at all. `Refused` with the first fault, `InputOutput`."""
     report = _core.open_envelope(
-        str(path), trust=trust, key=key, out=str(out), request_digest=request_digest, progress=progress
+        str(path),
+        trust=trust,
+        key=key,
+        out=str(out),
+        request_digest=request_digest,
+        receiver=receiver,
+        progress=progress,
     )
     return Report.from_json(report)

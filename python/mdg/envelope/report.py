@@ -84,6 +84,9 @@ class Report:
     files: int | None
     bytes: int | None
     warnings: tuple[str, ...]
+    """What is special about this envelope."""
+    notes: tuple[str, ...]
+    """What holds for every envelope of this format."""
     unsigned: tuple[Unsigned, ...]
 
     @classmethod
@@ -93,6 +96,7 @@ class Report:
         members["sender"] = Party(**members["sender"])
         members["receiver"] = tuple(Party(**party) for party in members["receiver"])
         members["warnings"] = tuple(members["warnings"])
+        members["notes"] = tuple(members["notes"])
         members["unsigned"] = tuple(Unsigned(**part) for part in members["unsigned"])
         return cls(**members)
 

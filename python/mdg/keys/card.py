@@ -130,7 +130,10 @@ def read_public(path: Path, kind: Kind) -> Card | bytes:
         return data
     if not data.lstrip().startswith(b"{"):
         raise Misuse(f"{path}: neither a card (JSON) nor a public key of 32 raw bytes")
-    return Card.parse(data)
+    try:
+        return Card.parse(data)
+    except Refused as error:
+        raise Refused(error.code, f"{path}, {error.part}", error.why, error.at) from None
 
 
 def check_name(path: Path, kind: Kind, half: Literal["key", "pub"]) -> None:
@@ -138,7 +141,14 @@ def check_name(path: Path, kind: Kind, half: Literal["key", "pub"]) -> None:
     Raw keys of all kinds look alike, and what is sealed to a private or a signing key nobody ever opens."""
     end = path.name.rpartition(".")[2]
     other = "ed25519" if kind == "x25519" else "x25519"
-    if (half, end) in (("pub", "key"), ("key", "pub")) or path.name.endswith((f"{other}.key", f"{other}.pub")):
+    own = path.name.removesuffix(".card.json")
+    if half == "key" and own != path.name:
+        raise Misuse(f"{path} is a card, not a key; name {path.with_name(f'{own}.{kind}.key')}")
+    if (half, end) == ("pub", "key"):
+        error = Misuse(f"{path} is a private key, which never leaves its owner; name a card: NAME.card.json")
+        error.add_note(f"if that key came to you from somebody else, tell its owner to make another one: {path.name}")
+        raise error
+    if (half, end) == ("key", "pub") or path.name.endswith((f"{other}.key", f"{other}.pub")):
         raise Misuse(f"{path} is another key than the one that is asked for; mdg keygen calls it NAME.{kind}.{half}")
 
 

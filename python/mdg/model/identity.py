@@ -31,6 +31,8 @@ class HealthcareIdentifier(str):
     """A 16-digit identifier with its prefix and check digit verified. `parse` accepts spaces and hyphens."""
 
     __slots__ = ()
+    word: ClassVar[str]
+    """What people call it."""
     prefix: ClassVar[str]
     system: ClassVar[str]
 
@@ -39,11 +41,11 @@ class HealthcareIdentifier(str):
         """The identifier in `text`; `ValueError`, without the value, when it is not one."""
         digits = text.replace(" ", "").replace("-", "")
         if len(digits) != 16 or not (digits.isascii() and digits.isdigit()):
-            raise ValueError(f"{cls.__name__} needs 16 digits")
+            raise ValueError(f"{cls.word} needs 16 digits")
         if not digits.startswith(cls.prefix):
-            raise ValueError(f"{cls.__name__} starts with {cls.prefix}")
+            raise ValueError(f"{cls.word} starts with {cls.prefix}")
         if luhn_digit(digits[:15]) != digits[15]:
-            raise ValueError(f"the check digit of {cls.__name__} is wrong")
+            raise ValueError(f"the check digit of {cls.word} is wrong")
         return cls(digits)
 
     @classmethod
@@ -51,7 +53,7 @@ class HealthcareIdentifier(str):
         """The identifier in its qualified form `<system>/<digits>`; `ValueError` for any other system."""
         head, _, digits = uri.rpartition("/")
         if head != cls.system:
-            raise ValueError(f"{cls.__name__} is qualified by {cls.system}")
+            raise ValueError(f"{cls.word} is qualified by {cls.system}")
         return cls.parse(digits)
 
     @property
@@ -69,6 +71,7 @@ class Ihi(HealthcareIdentifier):
     """Individual Healthcare Identifier: the patient."""
 
     __slots__ = ()
+    word = "IHI"
     prefix = "800360"
     system = IHI_SYSTEM
 
@@ -77,6 +80,7 @@ class HpiI(HealthcareIdentifier):
     """Healthcare Provider Identifier - Individual: the practitioner."""
 
     __slots__ = ()
+    word = "HPI-I"
     prefix = "800361"
     system = HPII_SYSTEM
 
@@ -85,6 +89,7 @@ class HpiO(HealthcareIdentifier):
     """Healthcare Provider Identifier - Organisation: the custodian or the requester's organisation."""
 
     __slots__ = ()
+    word = "HPI-O"
     prefix = "800362"
     system = HPIO_SYSTEM
 

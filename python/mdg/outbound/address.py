@@ -64,7 +64,7 @@ class Origin:
         if port is None:
             port = PORTS[parts.scheme]
         elif port != PORTS[parts.scheme] and port < 1024:
-            raise Unprocessable("the port of the URL belongs to another service", reason="url-port")
+            raise Unprocessable("ports below 1024 other than 80 and 443 are not asked", reason="url-port")
         return cls(parts.scheme, parts.hostname.lower(), port)
 
     def __str__(self) -> str:

@@ -118,6 +118,7 @@ class FolderSource(IndexedSource):
         async with self._store.read() as connection:
             report.studies, report.instances, report.bytes = await index.totals(connection, self._part)
             report.problems = await index.count_problems(connection, self._part)
+            report.passed_over = await index.count_passed_over(connection, self._part)
         return report
 
     async def _settle(self, report: ScanReport, before: datetime) -> None:

@@ -6,9 +6,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-NOT_INDEXED = frozenset({"DICOMDIR", "LOCKFILE", "THUMBS.DB"})
-"""Names, upper case, that say nothing about a study: the index of a DICOM disk (PS3.10 8.6) and leftovers of viewers.
-Hidden files are half-copied ones and notes of file managers."""
+from mdg.sources.leftovers import is_hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +52,6 @@ def read(folder: str) -> Listing:
 
 
 def _add(found: Listing, folder: str, entry: os.DirEntry[str]) -> None:
-    if entry.name.startswith(".") or entry.name.upper() in NOT_INDEXED:
-        return
     try:
         status = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
@@ -66,5 +62,5 @@ def _add(found: Listing, folder: str, entry: os.DirEntry[str]) -> None:
         unreadable = "it is a link, and links are not followed; put what it points to here, or name that folder"
     if stat.S_ISREG(status.st_mode) or (unreadable and stat.S_IFMT(status.st_mode) in (stat.S_IFDIR, stat.S_IFLNK)):
         found.files.append(File(folder, name, status.st_size, status.st_mtime_ns, unreadable))
-    elif stat.S_ISDIR(status.st_mode):
+    elif stat.S_ISDIR(status.st_mode) and not is_hidden(entry.name):  # snapshots, waste baskets, version control
         found.folders.append(entry.path)

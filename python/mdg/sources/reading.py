@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mdg._core import Indexed
-from mdg.errors import Refused
-from mdg.sources import facts, headers
+from mdg.errors import InputOutput, Refused, Unsupported
+from mdg.sources import facts, headers, leftovers
 from mdg.sources.listing import File
+from mdg.store.index import PASSED_OVER
 
 BATCH = 40
 """Files of one call and one commit: a kill costs a scan at most 0.4 % of 10,000 files."""
@@ -21,15 +22,29 @@ def read(files: Sequence[File]) -> tuple[Rows, Rows]:
     """(rows of `instances`, rows of `problems`), one row for each file."""
     found: Rows = []
     bad: Rows = []
-    readable = [file for file in files if file.unreadable is None]
+    readable = [file for file in files if file.unreadable is None and not leftovers.is_hidden(file.name)]
     indexed = dict(zip(readable, headers.index_files([file.path for file in readable]), strict=True))
     for file in files:
         try:
+            if leftovers.is_hidden(file.name) and file.unreadable is None:
+                _look_at_hidden(file)
             found.append(_instance(file, indexed.get(file)))
         except Refused as error:
+            read = indexed.get(file)
+            passed = leftovers.passed_over(file.name, read.header if read else None, error.code)
+            passed |= leftovers.is_hidden(file.name) and file.unreadable is not None
             seen = {"folder": file.folder, "name": file.name, "size": file.size, "mtime_ns": file.mtime_ns}
-            bad.append(seen | {"code": error.code, "message": error.why})
+            bad.append(seen | {"code": PASSED_OVER if passed else error.code, "message": error.why})
     return found, bad
+
+
+def _look_at_hidden(file: File) -> None:
+    """Never an instance, so its bytes are not digested: it may be a large file that is being copied. `Refused` why."""
+    try:
+        headers.read_header(file.path)
+    except (Unsupported, InputOutput) as error:
+        raise Refused("E_SOURCE", file.path, error.why) from error
+    leftovers.check_shown(file.name, file.path)
 
 
 def _instance(file: File, read: Indexed | None) -> dict[str, Any]:
@@ -37,6 +52,8 @@ def _instance(file: File, read: Indexed | None) -> dict[str, Any]:
     if read is None:
         raise Refused("E_DICOM", file.path, file.unreadable or "it cannot be read")
     header = read.header
+    if header is not None and header.is_directory:
+        raise Refused("E_DICOM", file.path, "it is the DICOMDIR of a disk, which lists other files")
     if header is None or read.digest is None:
         code, why = read.problem or ("E_DICOM", "it cannot be read")
         raise Refused(code, file.path, why.removeprefix(f"{code}: ").removeprefix(file.path).lstrip(":, "))

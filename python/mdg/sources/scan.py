@@ -29,8 +29,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class ScanReport:
-    """What a scan did, in files: `seen`, `read` now, `unchanged`, `removed` since the last one, and `problems` that
-    are not served; `bytes_read`; versions that `settled`; and what the source can serve after it."""
+    """What a scan did, in files: `seen`, `read` now, `unchanged`, `removed` since the last one, `problems` that are not
+    served, and those `passed_over` because they say nothing about a study; `bytes_read`; versions that `settled`; and
+    what the source can serve after it."""
 
     seen: int = 0
     read: int = 0
@@ -38,6 +39,7 @@ class ScanReport:
     unchanged: int = 0
     removed: int = 0
     problems: int = 0
+    passed_over: int = 0
     settled: int = 0
     studies: int = 0
     instances: int = 0

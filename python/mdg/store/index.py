@@ -38,6 +38,8 @@ from mdg.store.schema import Document, Number, custodian, metadata, microseconds
 
 MIXED_PATIENTS = "mixed-patients"
 DUPLICATE_INSTANCE = "duplicate-instance"
+PASSED_OVER = "passed-over"
+"""The code of a file that says nothing about a study and needs nothing done, such as a DICOMDIR."""
 PASSING = frozenset({"E_SOURCE", "E_CHANGED", "E_FS_UNAVAILABLE"})
 """Codes of problems that lie in the moment (no permission, a failing disk, a file that was being written), not in the
 content: such a file is read again although its size and time are the same."""
@@ -301,12 +303,33 @@ async def totals(connection: AsyncConnection, part: Part) -> tuple[int, int, int
 
 async def count_problems(connection: AsyncConnection, part: Part) -> int:
     """How many files and folders are not served."""
-    return (await connection.execute(select(func.count()).select_from(problems).where(part.of(problems)))).scalar_one()
+    wanted = (part.of(problems), problems.c.code != PASSED_OVER)
+    return (await connection.execute(select(func.count()).select_from(problems).where(*wanted))).scalar_one()
+
+
+async def count_passed_over(connection: AsyncConnection, part: Part) -> int:
+    """How many files were passed over."""
+    wanted = (part.of(problems), problems.c.code == PASSED_OVER)
+    return (await connection.execute(select(func.count()).select_from(problems).where(*wanted))).scalar_one()
+
+
+async def passed_over(connection: AsyncConnection, custodian: HpiO) -> list[str]:
+    """The path of every file that was passed over, sorted."""
+    statement = (
+        select(problems.c.folder, problems.c.name)
+        .where(problems.c.custodian == custodian, problems.c.code == PASSED_OVER)
+        .order_by(problems.c.folder, problems.c.name)
+    )
+    return [str(PurePath(row.folder, row.name)) for row in await connection.execute(statement)]
 
 
 async def file_problems(connection: AsyncConnection, custodian: HpiO) -> list[IndexProblem]:
     """Every file that is not served, sorted by its path."""
-    statement = select(problems).where(problems.c.custodian == custodian).order_by(problems.c.folder, problems.c.name)
+    statement = (
+        select(problems)
+        .where(problems.c.custodian == custodian, problems.c.code != PASSED_OVER)
+        .order_by(problems.c.folder, problems.c.name)
+    )
     rows = await connection.execute(statement)
     return [IndexProblem(row.code, str(PurePath(row.folder, row.name)), row.message) for row in rows]
 

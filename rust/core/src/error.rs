@@ -92,6 +92,8 @@ codes! {
     DicomIdentity = "E_DICOM_IDENTITY",
     /// A file that is not well-formed DICOM (PS3.5, PS3.10); beside seg/1.
     Dicom = "E_DICOM",
+    /// A file that does not begin like DICOM at all, such as a text; beside seg/1.
+    NotDicom = "E_NOT_DICOM",
     /// Stripped of what its sender always writes.
     Downgrade = "E_DOWNGRADE",
     /// Stored bytes are not those that were digested.

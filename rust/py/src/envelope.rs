@@ -121,21 +121,26 @@ fn inspect(py: Python<'_>, path: PathBuf) -> PyResult<String> {
 type Trust = Vec<(Option<String>, PyBackedBytes)>;
 
 #[pyfunction]
-#[pyo3(signature = (path, *, trust, key=None, request_digest=None, progress=None))]
+#[pyo3(signature = (path, *, trust, key=None, request_digest=None, receiver=None, progress=None))]
 fn verify(
     py: Python<'_>,
     path: PathBuf,
     trust: Trust,
     key: Option<&X25519Key>,
     request_digest: Digest,
+    receiver: Option<String>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
     let key = key.map(|key| &key.0);
-    watched(py, progress, |progress| text(&check(&path, trust, request_digest, key, &mut Nowhere, progress)?))
+    watched(py, progress, |progress| {
+        let asked = Asked { trust, request: request_digest, receiver };
+        text(&check(&path, asked, key, &mut Nowhere, progress)?)
+    })
 }
 
 #[pyfunction]
-#[pyo3(signature = (path, *, trust, key, out, request_digest=None, progress=None))]
+#[expect(clippy::too_many_arguments, reason = "a keyword each in Python")]
+#[pyo3(signature = (path, *, trust, key, out, request_digest=None, receiver=None, progress=None))]
 fn open_envelope(
     py: Python<'_>,
     path: PathBuf,
@@ -143,6 +148,7 @@ fn open_envelope(
     key: &X25519Key,
     out: PathBuf,
     request_digest: Digest,
+    receiver: Option<String>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
     let key = &key.0;
@@ -150,17 +156,24 @@ fn open_envelope(
         let mut private = Private::beside(&out)?;
         private.folder()?;
         let mut files = Folder::new(&private.path);
-        let report = check(&path, trust, request_digest, Some(key), &mut files, progress)?;
+        let asked = Asked { trust, request: request_digest, receiver };
+        let report = check(&path, asked, Some(key), &mut files, progress)?;
         private.sync()?;
         private.publish(&out, progress)?;
         text(&report)
     })
 }
 
-fn check(
-    path: &Path,
+/// What an envelope must fit: who may have signed it, which request it answers, and who the receiver is.
+struct Asked {
     trust: Trust,
     request: Digest,
+    receiver: Option<String>,
+}
+
+fn check(
+    path: &Path,
+    asked: Asked,
     key: Option<&agreement::X25519Key>,
     files: &mut dyn Files,
     progress: &mut Progress<'_>,
@@ -168,10 +181,10 @@ fn check(
     let trusted = |(sender, public): (Option<String>, PyBackedBytes)| {
         Ok(Trusted { sender, public: raw("a trusted key", &public)? })
     };
-    let trust = trust.into_iter().map(trusted).collect::<Result<Vec<_>>>()?;
-    let request = digest("request_digest", request)?;
+    let trust = asked.trust.into_iter().map(trusted).collect::<Result<Vec<_>>>()?;
+    let request = digest("request_digest", asked.request)?;
     let envelope = Envelope::open(path)?;
-    unpack::verify(envelope.parts()?, &trust, request, key, files, progress)
+    unpack::verify(envelope.parts()?, &trust, request, asked.receiver.as_deref(), key, files, progress)
 }
 
 fn raw<const N: usize>(what: &str, bytes: &[u8]) -> Result<[u8; N]> {

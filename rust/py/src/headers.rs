@@ -43,6 +43,11 @@ macro_rules! header {
             }
 
             #[getter]
+            fn is_directory(&self) -> bool {
+                self.0.media_class.as_deref() == Some(dicom::DIRECTORY)
+            }
+
+            #[getter]
             fn IssuerOfAccessionNumber(&self) -> Option<&str> {
                 self.0.issuer_of_accession_number.as_deref()
             }

@@ -189,18 +189,53 @@ pub fn read(source: &dyn ReadAt) -> Result<Archive> {
     Ok(archive)
 }
 
+/// Whether the central directory names an entry `name`, read as any tool would: to say what an archive is that [`read`]
+/// does not take. None when no directory is found, or it is no list of entries.
+#[must_use]
+pub fn lists(source: &dyn ReadAt, name: &str) -> Option<bool> {
+    let mut end = [0; END];
+    source.read_at(source.size().checked_sub(END as u64)?, &mut end).ok()?;
+    let (count, length, mut at) = (u16_at(&end, 10), u32_at(&end, 12), u32_at(&end, 16));
+    if end[..4] != *b"PK\x05\x06" || count == MAX16 || at == MAX32 {
+        return None;
+    }
+    let mut central = Window::new(source, at + length);
+    for _ in 0..count {
+        let fixed = central.bytes(at, CENTRAL).ok()?;
+        let lengths = [u16_at(fixed, 28), u16_at(fixed, 30), u16_at(fixed, 32)];
+        if fixed[..4] != *b"PK\x01\x02" {
+            return None;
+        }
+        let named = usize::try_from(lengths[0]).ok().filter(|length| *length == name.len());
+        if let Some(length) = named
+            && central.bytes(at + CENTRAL as u64, length).ok()? == name.as_bytes()
+        {
+            return Some(true);
+        }
+        at += CENTRAL as u64 + lengths.iter().sum::<u64>();
+    }
+    Some(false)
+}
+
 /// (number of entries, first byte, end) of the central directory; the end records are exactly as derived from them.
 fn find_directory(source: &dyn ReadAt) -> Result<(u64, u64, u64)> {
     let wrong = |at: u64, why: &str| Error::refused_at(Code::ZipDirectory, "end record", at, why);
     let size = source.size();
     let last = size
         .checked_sub(END as u64)
-        .ok_or_else(|| Error::refused_at(Code::ZipEnd, "archive", size, "too short for a ZIP archive"))?;
+        .ok_or_else(|| Error::refused_at(Code::ZipEnd, "archive", size, "not a ZIP file: too short for one"))?;
     let mut end = [0; END];
     source.read_at(last, &mut end)?;
     if end[..4] != *b"PK\x05\x06" {
-        let why = "no end record in the last 22 bytes: cut off, or something follows it";
-        return Err(Error::refused_at(Code::ZipEnd, "archive", last, why));
+        let mut begin = [0; 4];
+        source.read_at(0, &mut begin)?;
+        return Err(match &begin {
+            b"PK\x03\x04" => {
+                let why = "no end record in the last 22 bytes: cut off, or something follows it";
+                Error::refused_at(Code::ZipEnd, "archive", last, why)
+            }
+            _ => Error::refused(Code::ZipEnd, "archive", "not a ZIP file"),
+        });
     }
     let mut tail = end.to_vec();
     let (mut count, mut length, mut start) = (u16_at(&end, 10), u32_at(&end, 12), u32_at(&end, 16));

@@ -6,7 +6,7 @@
 use super::charset::trim;
 use super::identity::is_uid;
 use super::reader::{Encoding, Event, Reader};
-use super::tags::{META_GROUP_LENGTH, TRANSFER_SYNTAX_UID};
+use super::tags::{MEDIA_STORAGE_SOP_CLASS_UID, META_GROUP_LENGTH, TRANSFER_SYNTAX_UID};
 use crate::{ReadAt, Result};
 
 const IMPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
@@ -23,6 +23,8 @@ const PREFIX: &[u8] = b"DICM";
 pub struct Start {
     /// TransferSyntaxUID; for a file without meta information the one that its encoding shows.
     pub transfer_syntax: String,
+    /// MediaStorageSOPClassUID of the file meta information.
+    pub media_class: Option<String>,
     /// Whether that was said by the file itself.
     pub declared: bool,
     /// The data set is one deflate stream.
@@ -36,33 +38,35 @@ pub fn start<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>) -> Result<Start> {
     let first = reader.peek(0, PREAMBLE + PREFIX.len())?;
     if first.get(PREAMBLE..) == Some(PREFIX) {
         let executable_preamble = is_executable(first);
-        let transfer_syntax = file_meta(reader, (PREAMBLE + PREFIX.len()) as u64)?;
+        let (transfer_syntax, media_class) = file_meta(reader, (PREAMBLE + PREFIX.len()) as u64)?;
         let deflated = is_deflated(&transfer_syntax);
-        return Ok(Start { transfer_syntax, declared: true, deflated, executable_preamble });
+        return Ok(Start { transfer_syntax, media_class, declared: true, deflated, executable_preamble });
     }
-    let (transfer_syntax, declared) = match first {
+    let ((transfer_syntax, media_class), declared) = match first {
         [0x02, 0, _, 0, ..] => (file_meta(reader, 0)?, true),
         [0x08, 0, element, 0, a, b, ..] if *element <= 0x18 => {
             let explicit = a.is_ascii_uppercase() && b.is_ascii_uppercase();
             let syntax = if explicit { EXPLICIT_VR_LITTLE_ENDIAN } else { IMPLICIT_VR_LITTLE_ENDIAN };
             reader.start(0, encoding(syntax));
-            (syntax.to_owned(), false)
+            ((syntax.to_owned(), None), false)
         }
         [0, 0x08, 0, element, b'A'..=b'Z', b'A'..=b'Z', ..] if *element <= 0x18 => {
             reader.start(0, Encoding::ExplicitBigEndian);
-            (EXPLICIT_VR_BIG_ENDIAN.to_owned(), false)
+            ((EXPLICIT_VR_BIG_ENDIAN.to_owned(), None), false)
         }
-        _ => return Err(reader.refuse(0, "not a DICOM file: no DICM at byte 128 and no data set at byte 0")),
+        _ => return Err(reader.foreign("not a DICOM file: no DICM at byte 128 and no data set at byte 0")),
     };
     let deflated = is_deflated(&transfer_syntax);
-    Ok(Start { transfer_syntax, declared, deflated, executable_preamble: false })
+    Ok(Start { transfer_syntax, media_class, declared, deflated, executable_preamble: false })
 }
 
-/// Group 0002 from byte `begin`: explicit little endian, whatever follows. Leaves `reader` at the data set.
-fn file_meta<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, begin: u64) -> Result<String> {
+/// Group 0002 from byte `begin`: explicit little endian, whatever follows. Leaves `reader` at the data set and gives
+/// TransferSyntaxUID and MediaStorageSOPClassUID.
+fn file_meta<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, begin: u64) -> Result<(String, Option<String>)> {
     reader.start(begin, Encoding::ExplicitLittleEndian);
     let mut announced = None;
     let mut transfer_syntax = None;
+    let mut media_class = None;
     while let [2, 0, _, _, ..] = reader.peek(reader.position(), 8)? {
         let Event::Element(element) = reader.next_event()? else { break };
         match element.tag {
@@ -77,6 +81,10 @@ fn file_meta<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, begin: u64) -> Resu
                     return Err(reader.refuse(element.at, format!("{} is no UID or appears twice", element.tag)));
                 }
                 transfer_syntax = String::from_utf8(value).ok();
+            }
+            MEDIA_STORAGE_SOP_CLASS_UID => {
+                let value = trim(reader.value(&element)?).to_vec();
+                media_class = String::from_utf8(value).ok().filter(|uid| is_uid(uid.as_bytes()));
             }
             tag if element.length.is_none() => {
                 return Err(reader.refuse(element.at, format!("{tag} has an undefined length in group 0002")));
@@ -93,7 +101,7 @@ fn file_meta<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, begin: u64) -> Resu
         return Err(reader.refuse(begin, format!("group 0002 names no transfer syntax, {TRANSFER_SYNTAX_UID}")));
     };
     reader.start(end, encoding(&transfer_syntax));
-    Ok(transfer_syntax)
+    Ok((transfer_syntax, media_class))
 }
 
 fn is_deflated(transfer_syntax: &str) -> bool {

@@ -16,7 +16,7 @@ pub mod tags;
 
 pub use frames::PixelData;
 pub use identity::{Ihi, OtherPatientId};
-pub use summary::{Header, read};
+pub use summary::{DIRECTORY, Header, read};
 pub use tags::{Keyword, Tag};
 
 #[cfg(test)]

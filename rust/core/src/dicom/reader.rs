@@ -195,6 +195,11 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
         Error::refused_at(Code::Dicom, self.part, at, why)
     }
 
+    /// A file that does not begin like DICOM.
+    pub fn foreign(&self, why: &str) -> Error {
+        Error::refused_at(Code::NotDicom, self.part, 0, why)
+    }
+
     fn over_limit(&self, at: u64, why: String) -> Error {
         Error::refused_at(Code::Limit, self.part, at, why)
     }

@@ -9,6 +9,9 @@ use super::reader::{Element, Event, Reader};
 use super::tags::{self, Keyword, Kind, Tag};
 use crate::{ReadAt, Result};
 
+/// Media Storage Directory Storage: a DICOMDIR, which lists the files of a disk (PS3.10 8.6, PS3.4 I.4).
+pub const DIRECTORY: &str = "1.2.840.10008.1.3.10";
+
 const KEYWORDS: usize = Keyword::ALL.len();
 
 /// Facts of one DICOM file. Text is decoded and never padded; empty values are absent.
@@ -16,6 +19,8 @@ const KEYWORDS: usize = Keyword::ALL.len();
 pub struct Header {
     /// TransferSyntaxUID of the file meta information, or what the encoding shows where there is none.
     pub transfer_syntax: String,
+    /// MediaStorageSOPClassUID of the file meta information; [`DIRECTORY`] for a DICOMDIR.
+    pub media_class: Option<String>,
     texts: [Option<String>; KEYWORDS],
     /// LocalNamespaceEntityID, or else UniversalEntityID, of IssuerOfAccessionNumberSequence.
     pub issuer_of_accession_number: Option<String>,
@@ -76,6 +81,7 @@ pub fn read<S: ReadAt + ?Sized>(source: &S, part: &str) -> Result<Header> {
     }
     let mut header = found.finish();
     header.transfer_syntax = start.transfer_syntax;
+    header.media_class = start.media_class;
     header.executable_preamble = start.executable_preamble;
     Ok(header)
 }

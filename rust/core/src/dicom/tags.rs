@@ -30,6 +30,8 @@ pub const SEQUENCE_DELIMITATION: Tag = Tag(0xFFFE_E0DD);
 /// (0002,0000) FileMetaInformationGroupLength
 pub const META_GROUP_LENGTH: Tag = Tag(0x0002_0000);
 /// (0002,0010) TransferSyntaxUID
+pub const MEDIA_STORAGE_SOP_CLASS_UID: Tag = Tag(0x0002_0002);
+/// TransferSyntaxUID
 pub const TRANSFER_SYNTAX_UID: Tag = Tag(0x0002_0010);
 
 /// (0008,0051) IssuerOfAccessionNumberSequence

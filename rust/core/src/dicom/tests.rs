@@ -191,8 +191,8 @@ fn file_meta_that_lies_is_refused() {
     assert_eq!(refusal(&good[..132]), (Code::Dicom, 132));
     let no_syntax = start().raw(&[0; 128]).raw(b"DICM").element(0x0002_0001, "OB", &[0, 1]).raw(&sample().0).0;
     assert_eq!(refusal(&no_syntax), (Code::Dicom, 132));
-    assert_eq!(refusal(b"%PDF-1.7 and more"), (Code::Dicom, 0));
-    assert_eq!(refusal(b""), (Code::Dicom, 0));
+    assert_eq!(refusal(b"%PDF-1.7 and more"), (Code::NotDicom, 0));
+    assert_eq!(refusal(b""), (Code::NotDicom, 0));
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) struct Heads {
     target: usize,
     study: Option<String>,
     patients: Vec<String>,
+    /// (SOPInstanceUID, name in the payload) of each instance.
+    pub(super) instances: Vec<(String, String)>,
     fault: Option<Error>,
     /// Instances whose header was not read.
     pub(super) unread: u64,
@@ -87,6 +89,10 @@ impl Heads {
                     != study.unwrap_or_default()
                 {
                     self.fault = Some(refused("belongs to another study than the instances before it"));
+                }
+                match header.text(Keyword::SOPInstanceUID) {
+                    Some(uid) => self.instances.push((uid.to_owned(), self.name.clone())),
+                    None => self.fault = Some(refused("has no SOPInstanceUID")),
                 }
                 let patient = header.text(Keyword::PatientID).unwrap_or_default();
                 if !patient.is_empty() && self.patients.iter().all(|known| known != patient) {

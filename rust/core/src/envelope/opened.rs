@@ -3,6 +3,8 @@
 //! The bytes are unproven until the tag was checked, so a fault in them is kept and only counts if the tag holds: a
 //! changed ciphertext is always a wrong hash or tag, never a wrong tar.
 
+use std::collections::HashMap;
+
 use super::dialects::{DICOM, FILES, METADATA, OTHER, PREVIEW};
 use super::files::{self, Member};
 use super::hashing::{Hashing, Mark};
@@ -103,6 +105,7 @@ impl<'a> Opened<'a> {
                 .warnings
                 .push(format!("study and patient of {count} instances not checked: their headers are too long"));
         }
+        report.warnings.extend(named(&self.inside.heads.instances, &self.hashed)?);
         let instances = self.hashed.iter().filter(|member| member.name.starts_with(DICOM));
         let others = self.hashed.iter().filter(|member| is_content(&member.name) && !member.name.starts_with(DICOM));
         report.study_uid = metadata.studies.and_then(|studies| studies.study_uid);
@@ -112,6 +115,27 @@ impl<'a> Opened<'a> {
         report.opened = true;
         Ok(())
     }
+}
+
+/// One SOPInstanceUID names one object. Two files that carry it with different content are `E_DICOM_IDENTITY`, because each
+/// reader would choose another one; a copy, and a file that is not named by its UID as we name it, are worth a warning:
+/// other writers of JMIX 1.0 keep the names and trees that they were given.
+fn named(instances: &[(String, String)], hashed: &[Member]) -> Result<Vec<String>> {
+    let digests: HashMap<_, _> = hashed.iter().map(|member| (member.name.as_str(), member.sha256)).collect();
+    let mut first: HashMap<&str, &str> = HashMap::new();
+    let (mut copies, mut others) = (0_u64, 0_u64);
+    for (uid, name) in instances {
+        others += u64::from(*name != format!("{DICOM}{uid}.dcm"));
+        let Some(known) = first.insert(uid, name) else { continue };
+        copies += 1;
+        if digests.get(known) != digests.get(name.as_str()) {
+            let why = format!("carries the SOPInstanceUID of {known} and another content");
+            return Err(Error::refused(Code::DicomIdentity, name, why));
+        }
+    }
+    let said = |count: u64, what: &str| (count > 0).then(|| format!("{what}: {count}"));
+    let copies = said(copies, "copies of an instance that is there already");
+    Ok(copies.into_iter().chain(said(others, "instances that are not named by their SOPInstanceUID")).collect())
 }
 
 fn is_content(name: &str) -> bool {

@@ -46,10 +46,18 @@ impl Payload<'_> {
 impl<'a> Parts<'a> {
     /// From a ZIP. `E_ZIP_*` and `E_LIMIT`; a damaged audit.json is a warning.
     pub fn of_zip(source: &'a dyn ReadAt) -> Result<Self> {
-        let archive = zip::read(source)?;
-        if let Some(entry) = archive.entries.iter().find(|entry| !is_known(&entry.name)) {
-            let why = "an entry that does not belong into an encrypted JMIX envelope";
-            return Err(Error::refused_at(Code::ZipName, "archive", entry.offset, why));
+        let archive = zip::read(source).map_err(|error| match zip::lists(source, MANIFEST) {
+            Some(false) => no_manifest(),
+            _ => error,
+        })?;
+        if archive.entry(MANIFEST).is_none() {
+            return Err(no_manifest());
+        }
+        let mut left = ENTRIES.iter();
+        for entry in &archive.entries {
+            if !left.any(|name| *name == entry.name) {
+                return Err(Error::refused_at(Code::ZipName, "archive", entry.offset, foreign(&entry.name)));
+            }
         }
         let content = |name| read_entry(source, &archive, name);
         let manifest = content(MANIFEST)?.ok_or_else(no_manifest)?;
@@ -77,9 +85,11 @@ impl<'a> Parts<'a> {
     /// From the files of a folder: (name, content) of everything in it. `E_ZIP_NAME` for a name that does not belong
     /// there.
     pub fn of_directory(files: &'a [(String, Box<dyn ReadAt>)]) -> Result<Self> {
-        if files.iter().any(|(name, _)| !is_known(name)) {
-            let why = "a file that does not belong into an encrypted JMIX envelope";
-            return Err(Error::refused(Code::ZipName, "envelope", why));
+        if !files.iter().any(|(name, _)| name == MANIFEST) {
+            return Err(no_manifest());
+        }
+        if let Some((name, _)) = files.iter().find(|(name, _)| !ENTRIES.contains(&name.as_str())) {
+            return Err(Error::refused(Code::ZipName, "envelope", foreign(name)));
         }
         let file = |name: &str| files.iter().find(|(known, _)| known == name).map(|(_, source)| &**source);
         let content = |name| file(name).map(|source| read_whole(source, 0, source.size(), name)).transpose();
@@ -108,11 +118,18 @@ impl<'a> Parts<'a> {
 }
 
 fn no_manifest() -> Error {
-    Error::refused(Code::ZipName, "envelope", format!("no {MANIFEST} in it"))
+    Error::refused(Code::ZipName, "envelope", format!("no JMIX envelope: it has no {MANIFEST}"))
 }
 
-fn is_known(name: &str) -> bool {
-    [MANIFEST, SIGNATURE, AUDIT, DEFAULT.payload].contains(&name)
+/// What an encrypted envelope consists of, in the order in which it stands in a ZIP.
+const ENTRIES: [&str; 4] = [MANIFEST, SIGNATURE, AUDIT, DEFAULT.payload];
+
+fn foreign(name: &str) -> String {
+    if ENTRIES.contains(&name) {
+        format!("{name} stands in the wrong place: the order is {}", ENTRIES.join(", "))
+    } else {
+        format!("{name} does not belong into an encrypted JMIX envelope")
+    }
 }
 
 fn read_entry(source: &dyn ReadAt, archive: &Archive, name: &str) -> Result<Option<Vec<u8>>> {

@@ -93,8 +93,10 @@ pub struct Report {
     pub files: Option<u64>,
     /// Their lengths together.
     pub bytes: Option<u64>,
-    /// What does not stop the envelope and should be known.
+    /// What is special about this envelope: it does not stop it and should be known.
     pub warnings: Vec<String>,
+    /// What holds for every envelope of this format.
+    pub notes: Vec<String>,
     /// What an attacker or a broken disk could change without being noticed.
     pub unsigned: Vec<Unsigned>,
 }
@@ -125,6 +127,7 @@ impl Report {
             files: None,
             bytes: None,
             warnings: Vec::new(),
+            notes: Vec::new(),
             unsigned: Vec::new(),
         }
     }

@@ -64,19 +64,19 @@ pub fn inspect(parts: Parts<'_>) -> Result<Report> {
     let manifest = Manifest::read(&parts.manifest)?;
     let mut report = Report::of(&manifest, Sha256::digest(&parts.manifest).into(), presented(&parts, &manifest));
     report.payload_bytes = parts.payload.as_ref().map(|payload| payload.size);
-    report
-        .warnings
-        .push("nothing here is proven: no key was used, and whoever passed the envelope on may have written it".into());
+    report.notes.push("nothing here is proven: no key was used, and anybody may have written it".into());
     report.warnings.extend(parts.warnings);
     report.unsigned = parts.unsigned;
     Ok(report)
 }
 
 /// Verifies an envelope; with `key` opens it into `files`. `request`: SHA-256 of the signed request that it must answer.
+/// `receiver`: the entity id of whoever holds `key`; an envelope whose manifest names others opens with a warning.
 pub fn verify(
     parts: Parts<'_>,
     trust: &[Trusted],
     request: Option<[u8; 32]>,
+    receiver: Option<&str>,
     key: Option<&X25519Key>,
     files: &mut dyn Files,
     progress: &mut Progress<'_>,
@@ -90,6 +90,7 @@ pub fn verify(
     if request.is_some_and(|request| manifest.ief("req") != Some(base64::encode(&request).as_str())) {
         return Err(Error::refused(Code::Req, MANIFEST, "not the answer to this request"));
     }
+    known_dialect(&manifest)?;
     let security = manifest.security.as_ref();
     let security = security.ok_or_else(|| Error::refused(Code::Schema, MANIFEST, "security is missing"))?;
     let payload = parts.payload.as_ref().ok_or_else(|| {
@@ -105,7 +106,11 @@ pub fn verify(
 
     let mut report = Report::of(&manifest, Sha256::digest(&parts.manifest).into(), Verdict::Full);
     report.payload_bytes = Some(payload.size);
-    report.warnings.extend(labels(&manifest, payload, key.is_some()));
+    report.notes = labels(&manifest, key.is_some());
+    if payload.size > limits::PAYLOAD_JMIX_1_0_WARN {
+        report.warnings.push("more than 2 GiB: other readers of JMIX 1.0 hold the whole payload in memory".into());
+    }
+    report.warnings.extend(addressed(&manifest, receiver));
     report.warnings.extend(assertion_warning(&parts.manifest, &manifest, &signer));
     if parts.time.is_none_or(|time| DosTime::from_timestamp(&manifest.timestamp) != Some(time)) && payload.crc.is_some()
     {
@@ -113,13 +118,14 @@ pub fn verify(
     }
 
     let sealed = Sealed::of(security)?;
-    let opened = pass(payload, &sealed, key, files, progress)?;
+    let opened = pass(payload, &sealed, key, files, progress).map_err(|error| for_whom(error, &manifest))?;
     if let Some(opened) = opened {
         opened.check(&manifest, &mut report)?;
     }
     report.ok = true;
     report.verified = true;
-    report.dialect = Some(DEFAULT.name.into());
+    // Only this dialect opens; without the key nothing but the manifest can name it.
+    report.dialect = report.dialect.or_else(|| report.opened.then(|| DEFAULT.name.into()));
     report.warnings.extend(parts.warnings);
     report.unsigned = parts.unsigned;
     Ok(report)
@@ -195,17 +201,39 @@ fn assertion_warning(data: &[u8], manifest: &Manifest, signer: &[u8; 32]) -> Opt
     }
 }
 
+/// `E_PROFILE_VERSION` for an envelope that names another dialect or HKDF label than the only one that is read. One that
+/// names none is read by the text of JMIX 1.0, as other writers mean it.
+fn known_dialect(manifest: &Manifest) -> Result<()> {
+    for (member, known) in [("dialect", DEFAULT.name), ("kdf_info", DEFAULT.kdf_info)] {
+        if manifest.extensions.get("ief").and_then(|ief| ief.get(member)).is_some_and(|said| said != known) {
+            let why = format!("extensions.ief.{member} is not {known}: a dialect that this version does not read");
+            return Err(Error::refused(Code::ProfileVersion, MANIFEST, why));
+        }
+    }
+    Ok(())
+}
+
+/// A payload is sealed to one key, whomever the manifest names.
+fn addressed(manifest: &Manifest, receiver: Option<&str>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if manifest.receiver.len() > 1 {
+        let count = manifest.receiver.len();
+        warnings.push(format!("the manifest names {count} receivers, and the payload is sealed to one key"));
+    }
+    if receiver.is_some_and(|id| manifest.receiver.iter().all(|entity| entity.id != id)) {
+        warnings.push("the manifest names another receiver than the owner of your key".into());
+    }
+    warnings
+}
+
 /// What a JMIX 1.0 envelope cannot promise (seg/1 13.4, 16).
-fn labels(manifest: &Manifest, payload: &Payload<'_>, opened: bool) -> Vec<String> {
+fn labels(manifest: &Manifest, opened: bool) -> Vec<String> {
     let mut labels =
         vec!["not key-committing: AES-GCM does not bind the ciphertext to one key; the signature does that".to_owned()];
     if manifest.ief("req").is_some() {
         labels.push("forward secrecy only if the receiver made its key for this request and erases it now".into());
     } else {
         labels.push("no forward secrecy: whoever gets the receiver's key later can open it".into());
-    }
-    if payload.size > limits::PAYLOAD_JMIX_1_0_WARN {
-        labels.push("more than 2 GiB: other readers of JMIX 1.0 hold the whole payload in memory".into());
     }
     if !opened {
         labels.push("content not opened: only the signature and the ciphertext hash were checked".into());
@@ -232,6 +260,16 @@ impl Sealed {
         let (ephemeral, iv, tag) = encryption.bytes()?;
         Ok(Self { hash: hash.to_ascii_lowercase(), ephemeral, iv, tag })
     }
+}
+
+/// A wrong key is a mistake that its owner can put right: the receiver stands in the manifest, which is signed.
+fn for_whom(error: Error, manifest: &Manifest) -> Error {
+    if error.code() != Some(Code::NoRecipient) {
+        return error;
+    }
+    let names: Vec<_> = manifest.receiver.iter().map(|entity| entity.name.as_ref().unwrap_or(&entity.id)).collect();
+    let names = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    Error::refused(Code::NoRecipient, DEFAULT.payload, format!("sealed for {names}; the key given is another"))
 }
 
 /// The one pass over the payload; None when there was no key to open it.
@@ -280,7 +318,7 @@ fn pass<'f>(
         return refused(Code::PayloadHash, "its SHA-256 is not the signed payload_hash");
     }
     let opened = match opened {
-        None if !fits => return refused(Code::NoRecipient, "sealed to another key, or by a dialect that is not read"),
+        None if !fits => return refused(Code::NoRecipient, "sealed to another key"),
         None => None,
         Some((false, _)) => return refused(Code::PayloadTag, "the GCM tag is not that of this key and ciphertext"),
         Some((true, opened)) => Some(opened),
