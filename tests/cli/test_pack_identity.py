@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
 from tests.cli.conftest import Mdg, Said
 from tests.dicom.made import IHI, data_set, write
 
@@ -19,7 +20,7 @@ def ihi(*values: str) -> list[object]:
 
 def instance(folder: Path, number: int, **attributes: object) -> Path:
     folder.mkdir(exist_ok=True)
-    return write(folder / f"{number}.dcm", SOPInstanceUID=f"1.2.3.1.{number}", **attributes)
+    return write(folder / f"{number}.dcm", ExplicitVRLittleEndian, SOPInstanceUID=f"1.2.3.1.{number}", **attributes)
 
 
 def pack(mdg: Mdg, keys: Path, folder: Path) -> Said:

@@ -60,7 +60,7 @@ async def test_the_file_replaces_what_it_said_before(identities: Identities, csv
         (f"P1,,{A},card,2026-01-31", "line 3: issuer is empty"),
         (f"P1,RMH,{A},,2026-01-31", "line 3: source is empty"),
         ("P1,RMH,8003608833357362,card,2026-01-31", "line 3: the check digit of IHI is wrong"),
-        ("P1,RMH,8003618833357361,card,2026-01-31", "line 3: Ihi starts with 800360"),
+        ("P1,RMH,8003618833357361,card,2026-01-31", "line 3: IHI starts with 800360"),
         ("P1,RMH,80036088,card,2026-01-31", "line 3: IHI needs 16 digits"),
         ("P1,RMH,\uff18003608833357361,card,2026-01-31", "line 3: IHI needs 16 digits"),
         (f"P1,RMH,{A},card,31.1.2026", "line 3: date must be YYYY-MM-DD"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,14 +21,43 @@ def show(
     origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print every setting; secrets are masked."""
+    """Print every setting as a settings file; secrets are masked."""
     from mdg.config import Settings
 
     settings = Settings.load(config).model_dump(mode="json")
     origins = Settings.origins(config)
     report = {name: {"value": value, "origin": origins[name]} if origin else value for name, value in settings.items()}
-    lines = (f"{name} = {value!r}" + (f"   ({origins[name]})" if origin else "") for name, value in settings.items())
-    say({"settings": report}, lines, as_json)
+    say({"settings": report}, _file(settings, origins if origin else {}), as_json)
+
+
+def _file(settings: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:
+    """TOML that `--config` reads: single values first, then tables. What is not set, or masked, is a comment."""
+    from mdg.config import SECRETS
+
+    tables: list[tuple[str, str, Mapping[str, Any]]] = []
+    for name, value in settings.items():
+        origin = f"  # {origins[name]}" if origins else ""
+        match value:
+            case dict():
+                tables.append((f"[{name}]", origin, value))
+            case [dict(), *_]:
+                tables += ((f"[[{name}]]", origin, one) for one in value)
+            case _:
+                yield _line(name, value, masked=name in SECRETS) + origin
+    for head, origin, table in tables:
+        yield f"{head}{origin}"
+        yield from (_line(name, value) for name, value in table.items() if not isinstance(value, dict))
+        for name, value in table.items():
+            if isinstance(value, dict):
+                yield f"[{head.strip('[]')}.{name}]"
+                yield from (_line(inner, one) for inner, one in value.items())
+
+
+def _line(name: str, value: object, masked: bool = False) -> str:
+    from mdg.cli.stage import toml
+
+    key = name if name.isascii() and name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
+    return f"# {name} is not set" if value is None else f"{'# ' * masked}{key} = {toml(value)}"
 
 
 @app.command()

@@ -26,8 +26,11 @@ def keygen(
     NAME.x25519.key opens what is sent to you and NAME.ed25519.key signs what you send: both stay here, mode 0600.
     NAME.card.json holds only public keys: give it to those who send to you or trust you.
     """
-    if not name or name.startswith(".") or any(c in "/\\\0" for c in name):
-        raise Misuse("--name names the key files: it needs at least one character, no slash and no leading dot")
+    if not name or name.startswith(".") or not name.isprintable() or any(c in "/\\" for c in name):
+        raise Misuse(
+            "--name names the key files: it needs at least one character, no slash, no leading dot and nothing that "
+            "cannot be printed"
+        )
     if ":" not in id:
         raise Misuse("--id is a URI, such as http://ns.electronichealth.net.au/id/hi/hpio/1.0/<HPI-O>")
     from mdg.keys import Card, Ed25519Key, X25519Key

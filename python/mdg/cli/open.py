@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mdg.cli.report import Verbose, lines, next_step
-from mdg.cli.terminal import Json, new_place, progress, say
+from mdg.cli.report import Verbose, envelope_size, lines, next_step
+from mdg.cli.terminal import Json, new_place, progress, room_for, say
 
 
 def open(  # noqa: A001 -- a verb's function has the verb's name
@@ -36,6 +36,7 @@ def open(  # noqa: A001 -- a verb's function has the verb's name
     new_place(out)
     trusted = Trust.read(trust).pairs
     private, owner = read_opener(key)
+    room_for(out, envelope_size(path))
     with next_step(path), progress(f"opening {path.name}") as show:
         report = envelope.open_(path, trust=trusted, key=private, receiver=owner, out=out, progress=show)
     say({"folder": str(out), **report.to_json()}, (*lines(report, opened=True, verbose=verbose), f"in {out}"), as_json)

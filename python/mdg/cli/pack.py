@@ -17,7 +17,7 @@ from uuid import uuid4
 import typer
 
 from mdg.cli.privacy import is_private, is_private_key
-from mdg.cli.terminal import Json, advise, count, megabytes, new_place, passed_over_line, progress, say
+from mdg.cli.terminal import Json, advise, count, megabytes, new_place, passed_over_line, progress, room_for, say
 from mdg.errors import InputOutput, MdgError, Misuse, Refused, Unsupported
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def pack(
     attached = _attached(file or [])
     with _explained(to), progress(f"packing {out.name}") as show:
         study = _read(study_dir)
+        room_for(out, sum(path.stat().st_size for path in (*study.instances, *(file or []))))
         report = envelope.pack(
             [(str(path), None) for path in study.instances],
             files=attached,

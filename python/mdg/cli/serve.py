@@ -114,8 +114,9 @@ def bound(settings: Settings) -> list[socket.socket]:
 
     sockets = []
     for name, bind in (("bind", settings.bind), ("admin_bind", settings.admin_bind)):
-        by_port = name == "bind" and (port is not None or config is None)
-        otherwise = "choose another with --port" if by_port else f"change {name} in {config or 'the settings'}"
+        otherwise = f"change {name} in the settings file" + (
+            ", or choose another with --port" if name == "bind" else ""
+        )
         sockets.append(_bound(host_of(bind), [int(bind.rpartition(":")[2])], otherwise))
     return sockets
 

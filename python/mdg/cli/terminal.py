@@ -67,6 +67,13 @@ def command() -> str:
     return called
 
 
+def room_for(out: Path, size: int) -> None:
+    """`InputOutput` unless the disk of `out` has `size` bytes left: better said now than after a long write."""
+    free = shutil.disk_usage(out.absolute().parent).free
+    if free < size:
+        raise InputOutput(str(out.absolute().parent), f"{megabytes(size)} needed, {megabytes(free)} free")
+
+
 def new_place(out: Path) -> None:
     """`InputOutput` unless something new can be put at `out`; asked before any work is done."""
     if out.exists():
@@ -106,7 +113,7 @@ def advise(command: str) -> Iterator[None]:
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar over bytes as `callback(done, total)`; None when standard error is not a terminal."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield None
         return
     from rich.console import Console
