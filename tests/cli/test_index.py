@@ -45,3 +45,12 @@ def test_what_cannot_be_indexed_has_its_exit_code(
 ) -> None:
     assert run(["index", *arguments, "--data", str(tmp_path / "data")]) == code
     assert capsys.readouterr().err.startswith("mdg: ")
+
+
+def test_lines_of_identity_csv_that_match_no_file_are_said(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "identity.csv"
+    table.write_text("PatientID,issuer,IHI,source,date\nWRONG,DEMO,8003608833357361,test,2026-01-01\n")
+    assert run(["index", str(images), "--identity", str(table), "--data", str(tmp_path / "data")]) == 0
+    assert "1 line of identity.csv matches no file: compare PatientID and issuer" in capsys.readouterr().out

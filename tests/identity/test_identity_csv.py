@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mdg.errors import InputOutput, Refused
-from mdg.identity import Identities
+from mdg.identity import Identities, identity_csv
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.store import Store
 
@@ -102,3 +102,23 @@ async def test_another_kind_of_file_is_refused(identities: Identities, csv: Path
 async def test_a_missing_file_is_an_input_error(identities: Identities, csv: Path) -> None:
     with pytest.raises(InputOutput):
         await identities.load_csv(csv)
+
+
+async def test_a_file_that_is_the_same_as_last_time_is_not_parsed_again(
+    identities: Identities, csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    csv.write_text(f"{HEAD}P1,RMH,{A},card,2026-01-31\n")
+    first = await identities.load_csv(csv)
+    with monkeypatch.context() as patched:
+        patched.setattr(identity_csv, "read", None)
+        assert await identities.load_csv(csv) == first
+    csv.write_text(f"{HEAD}P1,RMH,{B},card,2026-01-31\n")
+    await identities.load_csv(csv)
+    assert await identities.ihi_of(LocalId("P1", "RMH")) == B
+
+
+async def test_lines_whose_patient_has_no_study_are_counted(identities: Identities, csv: Path) -> None:
+    assert await identities.unmatched() == 0
+    csv.write_text(f"{HEAD}P1,RMH,{A},card,2026-01-31\nP2,RMH,{B},card,2026-01-31\n")
+    await identities.load_csv(csv)
+    assert await identities.unmatched() == 2

@@ -194,7 +194,9 @@ async def test_mixed_patients_in_one_study_are_not_shown(
     await source.scan()
     assert await source.find([P1, LocalId("P2", "RMH")]) == []
     assert await source.study("1.2.3", [P1]) is None
-    assert [problem.code for problem in await identities.problems()] == ["mixed-patients"]
+    (problem,) = await identities.problems()
+    assert problem.code == "mixed-patients"
+    assert f"{images}/1.dcm and {images}/2.dcm" in problem.message
     assert await identities.local_ids(Ihi("8003608833357361")) == []
     write(images / "2.dcm", number=2, ihi="8003608833357361")
     await source.scan()
@@ -213,7 +215,9 @@ async def test_two_contents_for_one_instance_are_not_shown_and_two_copies_count_
     write(images / "copy.dcm", StudyDescription="another")
     await source.scan()
     assert await source.study("1.2.3", [P1]) is None
-    assert [problem.code for problem in await identities.problems()] == ["duplicate-instance"]
+    (problem,) = await identities.problems()
+    assert problem.code == "duplicate-instance"
+    assert f"{images}/1.dcm and {images}/copy.dcm" in problem.message
 
 
 async def test_a_settled_study_is_owed_to_the_registry_once(

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mdg.identity import Identities
-from mdg.model.identity import Ihi, LocalId
+from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.sources.folder import FolderSource
+from mdg.store import Store
 
 pytestmark = pytest.mark.anyio
 Write = Callable[..., Path]
@@ -24,7 +25,7 @@ async def say(identities: Identities, tmp_path: Path, ihi: Ihi) -> None:
 
 
 async def test_a_study_without_an_ihi_cannot_be_found_until_identity_csv_names_it(
-    source: FolderSource, identities: Identities, images: Path, tmp_path: Path, write: Write
+    source: FolderSource, identities: Identities, images: Path, store: Store, write: Write
 ) -> None:
     write(images / "1.dcm")
     await source.scan()
@@ -32,8 +33,13 @@ async def test_a_study_without_an_ihi_cannot_be_found_until_identity_csv_names_i
     assert problem.code == "no-ihi"
     assert problem.where == "study 1.2.3"
     assert "add a line to identity.csv" in problem.message
-    await say(identities, tmp_path, A)
+    assert "the issuer RMH," in problem.message
+    (problem,) = await Identities(store, HpiO("8003621566684455"), "RMH").problems()
+    assert "the issuer RMH (default_issuer)," in problem.message
+    assert await identities.unmatched() == 0
+    await say(identities, images.parent, A)
     assert await identities.problems() == []
+    assert await identities.unmatched() == 0
     assert list(await identities.local_ids(A)) == [P1]
 
 
@@ -57,7 +63,9 @@ async def test_two_ihis_in_one_study_hide_all_studies_of_the_patient(
     await source.scan()
     assert await identities.local_ids(A) == await identities.local_ids(B) == []
     assert await identities.ihi_of(P1) is None
-    assert [one.code for one in await identities.problems()] == ["two-ihis", "two-ihis"]
+    problems = await identities.problems()
+    assert [one.code for one in problems] == ["two-ihis", "two-ihis"]
+    assert all(f"{images}/1.dcm and {images}/2.dcm" in one.message for one in problems)
 
 
 async def test_identity_csv_and_dicom_that_disagree_hide_the_patient_and_agreeing_ones_do_not(
@@ -66,9 +74,12 @@ async def test_identity_csv_and_dicom_that_disagree_hide_the_patient_and_agreein
     write(images / "1.dcm", ihi=A)
     await source.scan()
     await say(identities, tmp_path, B)
-    assert [one.code for one in await identities.problems()] == ["two-ihis"]
-    await say(identities, tmp_path, A)
+    (problem,) = await identities.problems()
+    assert problem.code == "two-ihis"
+    assert f"{images}/1.dcm and identity.csv" in problem.message
+    await say(identities, images.parent, A)
     assert await identities.problems() == []
+    assert await identities.unmatched() == 0
     assert list(await identities.local_ids(A)) == [P1]
 
 

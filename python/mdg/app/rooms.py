@@ -94,7 +94,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
     outbound = await stack.enter_async_context(Outbound(origins(settings), settings.sandbox))
     directory = HttpDirectory(directory_url(settings), outbound)
     audit = Audit(store, custodian, Agent("mdg", __version__, settings.public_url))
-    identities = Identities(store, custodian)
+    identities = Identities(store, custodian, settings.default_issuer)
     issuer, zone = settings.default_issuer, settings.time_zone
     folder = FolderSource(store, custodian, settings.folders, default_issuer=issuer, time_zone=zone)
     received = ReceivedSource(store, custodian, settings.data / "received", time_zone=zone)

@@ -16,7 +16,7 @@ import typer
 
 from mdg.cli.config import ConfigFile
 from mdg.cli.serve import sandbox_defaults
-from mdg.cli.terminal import Json, count, megabytes, passed_over_line, progress, say
+from mdg.cli.terminal import Json, count, megabytes, no_file, passed_over_line, progress, say
 from mdg.errors import InputOutput, Misuse
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def index(
         if not folder.is_dir():
             raise InputOutput(str(folder), "it is not a folder; name a folder of DICOM files")
     with progress("indexing") as show:
-        report, found, passed = anyio.run(_index, terms, where, rebuild, show)
-    lines = _summary(report, found) if report else []
+        report, found, passed, unmatched = anyio.run(_index, terms, where, rebuild, show)
+    lines = _summary(report, found, unmatched) if report else []
     if problems:
         lines += _listed(found, every) or ["no problems"]
     if passed and (report or problems):
@@ -99,14 +99,15 @@ def _terms(config: Path | None, data: Path | None, identity: Path | None) -> Ter
 
 async def _index(
     terms: Terms, folders: Sequence[Path], rebuild: bool, show: Callable[[int, int], None] | None
-) -> tuple[ScanReport | None, list[IndexProblem], list[str]]:
+) -> tuple[ScanReport | None, list[IndexProblem], list[str], int]:
+    """The scan, if there are folders; all problems; files passed over; lines of identity.csv that match no file."""
     from mdg.identity import Identities
     from mdg.sources.folder import FolderSource
     from mdg.store import Store
     from mdg.store.index import file_problems, passed_over
 
     async with Store.open(terms.store_url, read_only=not folders) as store:
-        identities = Identities(store, terms.custodian)
+        identities = Identities(store, terms.custodian, terms.default_issuer)
         report = None
         if folders:
             if terms.identity is not None:
@@ -122,7 +123,7 @@ async def _index(
         async with store.read() as connection:
             files = await file_problems(connection, terms.custodian)
             passed = await passed_over(connection, terms.custodian)
-        return report, [*files, *await identities.problems()], passed
+        return report, [*files, *await identities.problems()], passed, await identities.unmatched()
 
 
 def _listed(found: Sequence[IndexProblem], every: bool) -> list[str]:
@@ -139,12 +140,14 @@ def _listed(found: Sequence[IndexProblem], every: bool) -> list[str]:
     return [line, *(f"{one.code} {one.where}: {one.message}" for one in found if one.code != NOT_DICOM)]
 
 
-def _summary(report: ScanReport, found: Sequence[IndexProblem]) -> list[str]:
+def _summary(report: ScanReport, found: Sequence[IndexProblem], unmatched: int) -> list[str]:
     lines = [
         f"{count(report.instances, 'instance')} of {count(report.studies, 'study')}, {megabytes(report.bytes)}, "
         "indexed in place",
         f"{count(report.read, 'file')} read, {report.unchanged:,} unchanged, {report.removed:,} removed",
     ]
+    if unmatched:
+        lines.append(f"{no_file(unmatched)}: compare PatientID and issuer with the files")
     if found:
         lines.append(f"{count(len(found), 'problem')}: `mdg index --problems` lists them with what to do")
     return lines

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdg.cli.config import ConfigFile
-from mdg.cli.terminal import Json, command, count, progress, say
+from mdg.cli.terminal import Json, command, count, no_file, progress, say
 from mdg.errors import InputOutput, MdgError, Misuse
 
 if TYPE_CHECKING:
@@ -249,6 +249,8 @@ async def _banner(
         f"{count(number, 'study')} cannot be found yet ({code.replace('-', ' ').replace('ihi', 'IHI')}): {list_them}"
         for code, number in sorted(hidden.items())
     ]
+    if unmatched := await rooms.identities.unmatched():
+        lines.append(f"{no_file(unmatched)}: compare PatientID and issuer with the files")
     lines += [
         *(f"warning: {warning}" for warning in warnings),
         f"public: {settings.public_url}, listening on {public}",

@@ -148,6 +148,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
 
 
+def no_file(lines: int) -> str:
+    """`1 line of identity.csv matches no file`."""
+    return f"{count(lines, 'line')} of identity.csv {'matches' if lines == 1 else 'match'} no file"
+
+
 def megabytes(size: int) -> str:
     """A size in bytes for a person, in units of 10^6 as networks and disks are sold."""
     return (

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Index,
+    LargeBinary,
     Table,
     Text,
     and_,
@@ -30,8 +31,8 @@ from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
 from mdg.store import outbox
 from mdg.store.index import studies
+from mdg.store.schema import Number, metadata
 from mdg.store.schema import custodian as custodian_column
-from mdg.store.schema import metadata
 
 CSV = "identity.csv"
 """The origin of what the operator has confirmed."""
@@ -53,22 +54,38 @@ identities = Table(
     Column("ihi", Text, primary_key=True),
     Column("source", Text, primary_key=True),
     Column("verified", Text),
+    Column("file", Text),
     Index(None, "custodian", "ihi", "issuer", "patient"),
     Index(None, "custodian", "issuer", "patient", "ihi"),
 )
 """`origin` is `identity.csv` or the name of the image source whose `study` made the claim. `source` is who says so: the
 column of identity.csv, `dicom-1` to `dicom-5` (the spelling of fhir-au 1.5), or `jmix`. `verified` is `YYYY-MM-DD`.
+`file` is the path of the first file of the study that says so.
 Each index answers its question alone and in order, so that no planner has a reason to read the table instead."""
+
+
+files = Table(
+    "identity_files",
+    metadata,
+    custodian_column(),
+    Column("digest", LargeBinary, nullable=False),
+    Column("rows", Number, nullable=False),
+    Column("patients", Number, nullable=False),
+    Column("ihis", Number, nullable=False),
+)
+"""The identity.csv that the rows of its origin are made from: its SHA-256, and what is in it. No row while those rows
+are made from something else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Somebody says that `local` is the person `ihi`."""
+    """Somebody says that `local` is the person `ihi`; `file` is the path of the image file that says so."""
 
     local: LocalId
     ihi: Ihi
     source: str
     verified: date | None = None
+    file: str | None = None
 
 
 def whose(custodian: ColumnElement[str], study: ColumnElement[str], ihi: ColumnElement[str]) -> ColumnElement[bool]:
@@ -105,6 +122,7 @@ async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iter
     before = {tuple(row) for row in await connection.execute(named)}
     changed = sorted({row[:2] for row in before ^ {(one.local.issuer, one.local.value, one.ihi) for one in kept}})
     await _replace(connection, custodian, CSV, "", kept)
+    await connection.execute(delete(files).where(files.c.custodian == custodian))
     for start in range(0, len(changed), AT_ONCE):
         some = tuple_(studies.c.issuer, studies.c.patient).in_(changed[start : start + AT_ONCE])
         await owe_a_look(connection, custodian, outbox.EVERYBODY, some)
@@ -158,6 +176,7 @@ async def _replace(
             "ihi": claim.ihi,
             "source": claim.source,
             "verified": claim.verified.isoformat() if claim.verified else None,
+            "file": claim.file,
         }
         for claim in claims
     ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from anyio import to_thread
-from sqlalchemy import and_, exists, func, select
+from sqlalchemy import Row, and_, exists, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.identity import enrichment, identity_csv
 from mdg.identity.enrichment import identities
@@ -19,23 +22,26 @@ NO_IHI = "no-ihi"
 TWO_IHIS = "two-ihis"
 
 WHAT_TO_DO = {
-    NO_IHI: "study has no IHI, so it cannot be found: add a line to identity.csv with the PatientID and issuer of its "
-    "files, the IHI, who confirmed it and when",
+    NO_IHI: "study has no IHI, so it cannot be found: add a line to identity.csv with the PatientID of its files, the "
+    "issuer {}, the IHI, who confirmed it and when",
     TWO_IHIS: "two different IHIs are known for the patient of the study, so nothing of this patient is shown: correct "
-    "identity.csv or the files",
-    MIXED_PATIENTS: "the files of the study name different patients, so it is not shown: separate or correct the files",
+    "identity.csv or the files; they are named in {}",
+    MIXED_PATIENTS: "the files of the study name different patients, so it is not shown: separate or correct the "
+    "files, among them {}",
     DUPLICATE_INSTANCE: "different files of the study carry the same SOPInstanceUID, so it is not shown: remove the "
-    "wrong ones",
+    "wrong ones, among them {}",
 }
-"""Every reason that keeps an indexed study from being discoverable, and the way out."""
+"""Every reason that keeps an indexed study from being discoverable, and the way out. The place is for what `_about`
+names."""
 
 
 class Identities:
     """The identities that one custodian knows. Doubt is never resolved here: a patient with two IHIs has none."""
 
-    def __init__(self, store: Store, custodian: HpiO) -> None:
+    def __init__(self, store: Store, custodian: HpiO, default_issuer: str = "") -> None:
         self._store = store
         self._custodian = custodian
+        self._default_issuer = default_issuer
 
     async def local_ids(self, ihi: Ihi) -> Sequence[LocalId]:
         """The local ids whose only IHI is `ihi`. `Unavailable` when the store does not answer."""
@@ -78,14 +84,53 @@ class Identities:
             return frozenset(Ihi(value) for value in (await connection.execute(claimed)).scalars())
 
     async def load_csv(self, path: Path) -> CsvReport:
-        """Replaces all rows of identity.csv by those of `path`, or none: `Refused` E_IDENTITY names each bad line,
+        """Replaces all rows of identity.csv by those of `path`, or none; a file that is the same as last time is not
+        even parsed, however many lines it has. `Refused` E_IDENTITY names each bad line,
         `InputOutput` when the file cannot be read, `Unavailable` when the store cannot keep it."""
+        digest = await to_thread.run_sync(identity_csv.digest, path)
+        known = await self._file()
+        if known is not None and known.digest == digest:
+            return CsvReport(known.rows, known.patients, known.ihis)
         claims = await to_thread.run_sync(identity_csv.read, path)
-        await self._store.write(lambda connection: enrichment.replace_csv(connection, self._custodian, claims))
-        return CsvReport(len(claims), len({claim.local for claim in claims}), len({claim.ihi for claim in claims}))
+        report = CsvReport(len(claims), len({claim.local for claim in claims}), len({claim.ihi for claim in claims}))
+        row = {"custodian": self._custodian, "digest": digest, **asdict(report)}
+
+        async def keep(connection: AsyncConnection) -> None:
+            await enrichment.replace_csv(connection, self._custodian, claims)
+            await connection.execute(insert(enrichment.files).values(row))
+
+        await self._store.write(keep)
+        return report
+
+    async def unmatched(self) -> int:
+        """Lines of the identity.csv in use whose patient has no study here."""
+        file = await self._file()
+        if file is None:
+            return 0
+        here = (
+            select(studies.c.issuer, studies.c.patient)
+            .distinct()
+            .where(studies.c.custodian == self._custodian, studies.c.instances > 0)
+            .subquery()
+        )
+        matched = (
+            select(func.count())
+            .select_from(here)
+            .join(identities, and_(identities.c.issuer == here.c.issuer, identities.c.patient == here.c.patient))
+            .where(identities.c.custodian == self._custodian, identities.c.origin == enrichment.CSV)
+        )
+        async with self._store.read() as connection:
+            found: int = (await connection.execute(matched)).scalar_one()
+        return int(file.rows) - found
+
+    async def _file(self) -> Row[Any] | None:
+        """What is known of the identity.csv in use."""
+        async with self._store.read() as connection:
+            wanted = select(enrichment.files).where(enrichment.files.c.custodian == self._custodian)
+            return (await connection.execute(wanted)).one_or_none()
 
     async def problems(self) -> Sequence[IndexProblem]:
-        """Every indexed study that cannot be found, why, and what to do. Names studies, never patients."""
+        """Every indexed study that cannot be found, why, and what to do. Names studies and files, never patients."""
         ihis = (
             select(func.count(identities.c.ihi.distinct()))
             .where(
@@ -96,7 +141,7 @@ class Identities:
             .scalar_subquery()
         )
         statement = (
-            select(studies.c.uid, studies.c.quarantine, ihis.label("ihis"))
+            select(studies, ihis.label("ihis"))
             .where(studies.c.custodian == self._custodian, studies.c.instances > 0)
             .order_by(studies.c.uid, studies.c.source)
         )
@@ -105,5 +150,24 @@ class Identities:
             for row in await connection.execute(statement):
                 code = row.quarantine or {0: NO_IHI, 1: None}.get(row.ihis, TWO_IHIS)
                 if code is not None:
-                    found.append(IndexProblem(code, f"study {row.uid}", WHAT_TO_DO[code]))
+                    about = await self._about(connection, code, row)
+                    found.append(IndexProblem(code, f"study {row.uid}", WHAT_TO_DO[code].format(about)))
         return found
+
+    async def _about(self, connection: AsyncConnection, code: str, study: Row[Any]) -> str:
+        """What WHAT_TO_DO names: the issuer to write down, or where the contradiction can be seen."""
+        if code == NO_IHI:
+            return f"{study.issuer} (default_issuer)" if study.issuer == self._default_issuer else study.issuer
+        if code != TWO_IHIS:
+            return " and ".join(study.evidence)
+        named = await connection.execute(
+            select(identities.c.ihi, identities.c.file, identities.c.origin)
+            .where(
+                identities.c.custodian == self._custodian,
+                identities.c.issuer == study.issuer,
+                identities.c.patient == study.patient,
+            )
+            .order_by(identities.c.file)
+        )
+        places = {row.ihi: row.file or row.origin for row in named}
+        return " and ".join(sorted(set(places.values())))

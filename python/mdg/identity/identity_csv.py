@@ -8,6 +8,7 @@ value.
 from __future__ import annotations
 
 import csv
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,15 @@ class CsvReport:
     rows: int
     patients: int
     ihis: int
+
+
+def digest(path: Path) -> bytes:
+    """SHA-256 of the file. `InputOutput` when it cannot be read. Blocks."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise InputOutput(str(path), f"{error.strerror}; give the path of an identity file") from error
 
 
 def read(path: Path) -> list[Claim]:

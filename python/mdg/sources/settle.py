@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -63,7 +63,7 @@ async def settle(
     `envelope_ihis` are what the metadata of the envelope named, for a study that arrived in one."""
     await connection.execute(delete(unsettled).where(part.of(unsettled), unsettled.c.study == study))
     ours = and_(part.of(instances), instances.c.study == study)
-    columns = (instances.c[name] for name in ("series", "uid", "size", "sha256"))
+    columns = (instances.c[name] for name in ("series", "uid", "size", "sha256", "folder", "name"))
     statement = select(*columns).where(ours).order_by(_PATH)
     files = (await connection.execute(statement)).all()
     said = await _said(connection, ours)
@@ -81,7 +81,7 @@ async def settle(
         values["version"] = await _new_version(connection, part, study, content)
     if files:
         owner = LocalId(values["patient"], values["issuer"])
-        await _keep_patient(connection, part.custodian, owner, [row for _, row in said])
+        await _keep_patient(connection, part.custodian, owner, [row for _, row, _ in said])
     if before is None:
         row = part.row | {"uid": study, "id": secrets.token_hex(16), "labels": ["N"]}
         await connection.execute(insert(studies).values(row | values))
@@ -106,14 +106,20 @@ async def settle(
     return key
 
 
-async def _said(connection: AsyncConnection, ours: ColumnElement[bool]) -> list[tuple[str, facts.Facts]]:
-    """(SeriesInstanceUID, what is kept) for each different thing that the files of a series say, in the order of the
-    files: a thousand slices say one."""
+Said: TypeAlias = tuple[str, facts.Facts, str]
+"""SeriesInstanceUID, what is kept of a header, and the first file that says so."""
+
+
+async def _said(connection: AsyncConnection, ours: ColumnElement[bool]) -> list[Said]:
+    """Each different thing that the files of a series say, in the order of the files: a thousand slices say one."""
     kept = cast(instances.c.facts, Text)  # PostgreSQL compares no JSON
     statement = (
-        select(instances.c.series, kept).where(ours).group_by(instances.c.series, kept).order_by(func.min(_PATH))
+        select(instances.c.series, kept, func.min(_PATH))
+        .where(ours)
+        .group_by(instances.c.series, kept)
+        .order_by(func.min(_PATH))
     )
-    return [(uid, orjson.loads(text)) for uid, text in await connection.execute(statement)]
+    return [(uid, orjson.loads(text), path) for uid, text, path in await connection.execute(statement)]
 
 
 async def _new_version(connection: AsyncConnection, part: Part, study: str, content: bytes) -> int:
@@ -135,29 +141,33 @@ def _content(files: Sequence[Row[Any]]) -> bytes:
     return digest.digest()
 
 
-_EMPTY: dict[str, Any] = {"instances": 0, "bytes": 0, "quarantine": None}
+_EMPTY: dict[str, Any] = {"instances": 0, "bytes": 0, "quarantine": None, "evidence": []}
 
 
 def _facts(
     files: Sequence[Row[Any]],
-    said: Sequence[tuple[str, facts.Facts]],
+    said: Sequence[Said],
     parts: Sequence[dict[str, Any]],
     terms: Terms,
     envelope_ihis: Collection[Ihi],
 ) -> tuple[dict[str, Any], list[Claim]]:
     """(values of the study row, what the files say about the patient's IHI). Mixed patients prove nothing about any."""
-    rows = [row for _, row in said]
-    whose = facts.whose(rows, terms.default_issuer)
+    rows = [row for _, row, _ in said]
+    by_file = [(facts.whose([row], terms.default_issuer), path) for _, row, path in reversed(said)]
+    people = {local: path for whose, path in by_file for local in whose.patients}
     owner = facts.local_id(rows[0], terms.default_issuer)
     objects = {row.uid: row for row in reversed(files)}
-    quarantine = None
-    if len(whose.patients) > 1:
-        quarantine = MIXED_PATIENTS
-    elif any(objects[row.uid].sha256 != row.sha256 for row in files):
+    copies = [row for row in files if objects[row.uid].sha256 != row.sha256]
+    quarantine, evidence = None, []
+    if len(people) > 1:
+        quarantine, evidence = MIXED_PATIENTS, sorted(people.values())[:2]
+    elif copies:
         quarantine = DUPLICATE_INSTANCE
-    named = {(ihi, f"dicom-{form}") for ihi, form in whose.claims}
-    named |= {(ihi, JMIX) for ihi in envelope_ihis}
-    claims = [Claim(owner, ihi, by) for ihi, by in sorted(named)] if len(whose.patients) == 1 else []
+        evidence = [f"{row.folder}/{row.name}" for row in (objects[copies[0].uid], copies[0])]
+    named: dict[tuple[Ihi, str], str | None]
+    named = {(ihi, f"dicom-{form}"): path for whose, path in by_file for ihi, form in whose.claims}
+    named |= {(ihi, JMIX): None for ihi in envelope_ihis}
+    claims = [Claim(owner, ihi, by, file=named[ihi, by]) for ihi, by in sorted(named)] if len(people) == 1 else []
     values = {
         "issuer": owner.issuer,
         "patient": owner.value,
@@ -169,15 +179,16 @@ def _facts(
         "instances": len(objects),
         "bytes": sum(row.size for row in objects.values()),
         "quarantine": quarantine,
+        "evidence": evidence,
     }
     return values, claims
 
 
-def _series(files: Sequence[Row[Any]], said: Sequence[tuple[str, facts.Facts]]) -> list[dict[str, Any]]:
+def _series(files: Sequence[Row[Any]], said: Sequence[Said]) -> list[dict[str, Any]]:
     """The values of each series row."""
     counts = Counter(uid for uid, _ in {(row.series, row.uid) for row in files})
     parts: dict[str, list[facts.Facts]] = {}
-    for uid, row in said:
+    for uid, row, _ in said:
         parts.setdefault(uid, []).append(row)
     found = []
     for uid, rows in parts.items():

@@ -101,6 +101,7 @@ studies = Table(
     Column("bytes", Number, nullable=False),
     Column("labels", Document, nullable=False),
     Column("quarantine", Text),
+    Column("evidence", Document, nullable=False),
     ForeignKeyConstraint(["custodian", "uid", "version"], ["versions.custodian", "versions.uid", "versions.version"]),
     ForeignKeyConstraint(
         ["custodian", "issuer", "patient"], ["patients.custodian", "patients.issuer", "patients.value"]
@@ -108,7 +109,8 @@ studies = Table(
     Index(None, "custodian", "issuer", "patient"),
     Index(None, "custodian", "uid"),
 )
-"""The current version of each study of each source. `quarantine` is why it must not be shown. A study whose files are
+"""The current version of each study of each source. `quarantine` is why it must not be shown, `evidence`
+are the paths of two files that show it. A study whose files are
 gone keeps its row, with no instances, and so its logical id."""
 
 of_study = and_(

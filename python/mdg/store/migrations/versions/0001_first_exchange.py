@@ -65,6 +65,7 @@ def _index() -> None:
         sa.Column("bytes", Number, nullable=False),
         sa.Column("labels", Document, nullable=False),
         sa.Column("quarantine", sa.Text),
+        sa.Column("evidence", Document, nullable=False),
         sa.ForeignKeyConstraint(
             ["custodian", "uid", "version"], ["versions.custodian", "versions.uid", "versions.version"]
         ),
@@ -191,6 +192,15 @@ def _identity() -> None:
         sa.Column("ihi", sa.Text, primary_key=True),
         sa.Column("source", sa.Text, primary_key=True),
         sa.Column("verified", sa.Text),
+        sa.Column("file", sa.Text),
+    )
+    op.create_table(
+        "identity_files",
+        _custodian(),
+        sa.Column("digest", sa.LargeBinary, nullable=False),
+        sa.Column("rows", Number, nullable=False),
+        sa.Column("patients", Number, nullable=False),
+        sa.Column("ihis", Number, nullable=False),
     )
     for columns in (["custodian", "ihi", "issuer", "patient"], ["custodian", "issuer", "patient", "ihi"]):
         op.create_index("_".join(["ix_identities", *columns]), "identities", columns)
