@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from mdg.app import create_admin, create_public
+from mdg.sandbox.phantom import write_phantom
 from mdg.store.outbox import REGISTRY, SUBSCRIBERS
 
 pytestmark = pytest.mark.anyio
@@ -58,3 +60,15 @@ async def test_the_description_is_valid_and_names_every_address(start: Start) ->
     assert (search["security"], live["security"]) == ([{"dpop": []}], [])
     assert described["paths"]["/jobs"]["get"]["security"] == [{"operator": []}]
     assert live["description"] == "the process answers."
+
+
+async def test_health_counts_what_the_list_of_problems_names(start: Start, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    write_phantom(images, slices=1)
+    (images / "README").write_text("no DICOM")
+    (images / ".DS_Store").write_text("no problem")
+    async with start(folders=(images,), identity=None) as gateway:
+        problems = (await gateway.consumer.http.get(f"{gateway.admin}/problems")).json()["problems"]
+        health = (await gateway.consumer.http.get(f"{gateway.admin}/health")).json()
+    assert [one["code"] for one in problems] == ["E_NOT_DICOM", "no-ihi"]
+    assert health["problems"] == 2

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from mdg import __version__
 from mdg.app.rooms import Rooms
 from mdg.app.services import issuers, registry_url, token_url
-from mdg.app.state import STARTED, details, jobs, ready
+from mdg.app.state import STARTED, details, jobs, problems, ready
 from mdg.config import is_loopback
 from mdg.fhir import Json
 from mdg.fhir.capability_statement import capability_statement
@@ -140,10 +140,10 @@ def create_admin(rooms: Rooms) -> Starlette:
     admin = AdminDoor(
         rooms.metrics,
         rooms.audit,
-        rooms.identities,
         rooms.reception,
         details=partial(details, rooms),
         jobs=partial(jobs, rooms),
+        problems=partial(problems, rooms),
         configuration=settings.model_dump(mode="json"),
         description=cache(lambda: openapi({settings.public_url: _public(rooms), url: routes}, version=__version__)),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from mdg import __version__
 from mdg.app.rooms import Rooms
 from mdg.errors import MdgError
 from mdg.store import outbox
+from mdg.store.index import IndexProblem, file_problems
 
 STARTED = datetime.now(UTC)
 
@@ -31,9 +32,16 @@ async def details(rooms: Rooms) -> Mapping[str, object]:
         "version": __version__,
         "started": STARTED.isoformat(timespec="seconds"),
         "audit_records": await rooms.audit.count(),
-        "problems": len(await rooms.identities.problems()),
+        "problems": len(await problems(rooms)),
         "sandbox": rooms.settings.sandbox,
     }
+
+
+async def problems(rooms: Rooms) -> Sequence[IndexProblem]:
+    """Every file that is not served and every study that cannot be found, as `mdg index --problems` lists them."""
+    async with rooms.store.read() as connection:
+        files = await file_problems(connection, rooms.settings.custodian)
+    return [*files, *await rooms.identities.problems()]
 
 
 async def jobs(rooms: Rooms) -> Mapping[str, object]:

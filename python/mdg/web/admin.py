@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from urllib.parse import urlsplit
 
@@ -16,9 +16,9 @@ from mdg.audit import Audit
 from mdg.errors import Forbidden, Invalid, MdgError, NotFound, Problem, Refused
 from mdg.exchange.reception import Reception
 from mdg.fhir.imaging_study import UID
-from mdg.identity import Identities
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
+from mdg.store.index import IndexProblem
 from mdg.web.answers import JsonResponse
 from mdg.web.asking import body, media_type, request_id
 from mdg.web.metrics import Metrics
@@ -67,24 +67,24 @@ class OriginNotNamed(Problem):
 
 
 class AdminDoor:
-    """`details` tells the health of all parts, `jobs` what is being done, `configuration` the settings without their
-    secrets, `description` the OpenAPI document of both listeners."""
+    """`details` tells the health of all parts, `jobs` what is being done, `problems` what is not shown, `configuration`
+    the settings without their secrets, `description` the OpenAPI document of both listeners."""
 
     def __init__(
         self,
         metrics: Metrics,
         audit: Audit,
-        identities: Identities,
         reception: Reception,
         *,
         details: Callable[[], Awaitable[Mapping[str, object]]],
         jobs: Callable[[], Awaitable[Mapping[str, object]]],
+        problems: Callable[[], Awaitable[Sequence[IndexProblem]]],
         configuration: Mapping[str, object],
         description: Callable[[], Mapping[str, object]],
     ) -> None:
         self._metrics = metrics
         self._audit = audit
-        self._identities = identities
+        self._problems = problems
         self._reception = reception
         self._details = details
         self._jobs = jobs
@@ -132,8 +132,8 @@ class AdminDoor:
         return JsonResponse({"events": events})
 
     async def problems(self, request: Request) -> Response:
-        """`GET /problems`: studies that cannot be found, and what to do."""
-        return JsonResponse({"problems": [asdict(problem) for problem in await self._identities.problems()]})
+        """`GET /problems`: files that are not served, studies that cannot be found, and what to do."""
+        return JsonResponse({"problems": [asdict(problem) for problem in await self._problems()]})
 
     async def retrieve(self, request: Request) -> Response:
         """`POST /retrievals`: fetch a study from another gateway, verify and keep it.
