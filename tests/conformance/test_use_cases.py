@@ -21,7 +21,6 @@ pytestmark = pytest.mark.anyio
 
 Start = Callable[..., Any]
 CRUD = ("system/Subscription.crud",)
-THORAX = "http://snomed.info/sct|51185008"
 
 
 def study(folder: Path, seed: int, **changed: str) -> str:
@@ -50,8 +49,14 @@ async def test_uc_d4_recent_chest_imaging_is_found_and_older_or_other_imaging_is
     x_ray = study(images / "x-ray", 4, StudyDate="20260503", Modality="DX")
     async with start(folders=(images,)) as gateway:
         everything = (await gateway.consumer.search()).json()
-        chest = (await gateway.consumer.search(bodysite=THORAX, started="ge2026-04-01")).json()
-        scans = (await gateway.consumer.search(bodysite=THORAX, started="ge2026-04-01", modality="CT")).json()
+        (thorax,) = {
+            f"{series['bodySite']['system']}|{series['bodySite']['code']}"
+            for entry in everything["entry"]
+            for series in entry["resource"].get("series", [])
+            if series["bodySite"]["display"] in ("Chest", "Thorax")
+        }
+        chest = (await gateway.consumer.search(bodysite=thorax, started="ge2026-04-01")).json()
+        scans = (await gateway.consumer.search(bodysite=thorax, started="ge2026-04-01", modality="CT")).json()
     assert uids(everything) == {recent, old, knee, x_ray}
     assert uids(chest) == {recent, x_ray}
     assert (uids(scans), scans["total"]) == ({recent}, 1)
