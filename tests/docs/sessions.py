@@ -157,13 +157,13 @@ class Terminal:
         """Types one command, or `^C`."""
         os.write(self._master, b"\x03" if command == "^C" else command.replace("\n> ", "\n").encode() + b"\n")
 
-    def wait_for_prompt(self) -> str:
-        """What is shown until the command has ended."""
+    def wait_for_prompt(self, *, raw: bool = False) -> str:
+        """What is shown until the command has ended; `raw` with the escape sequences of the terminal."""
         ends = time.monotonic() + LIMIT
         while PROMPT not in self._kept:
             assert self._read(ends - time.monotonic()), f"no end of:\n{self._kept}"
         shown, _, self._kept = self._kept.partition(PROMPT)
-        return ESCAPES.sub("", shown)
+        return shown if raw else ESCAPES.sub("", shown)
 
     def wait_for_lines(self, count: int) -> str:
         """The first `count` lines that a command that goes on running shows."""
