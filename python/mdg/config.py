@@ -14,9 +14,9 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date
 from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 from zoneinfo import ZoneInfo
@@ -186,6 +186,11 @@ class Settings(BaseSettings):
     """Address and port of the admin listener (metrics, audit, retrievals); loopback, unless `admin_token` is set."""
     admin_token: SecretStr | None = None
     """Bearer token of the admin listener; use MDG_ADMIN_TOKEN_FILE."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks of the reverse proxies in front of the listeners, as in `10.0.0.7/32`: only what they say of the address
+    of a caller is believed. By default the audit has the address at the other end of the socket."""
+    proxy_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
+    """The header in which these proxies name the caller. A proxy adds to it, or replaces it."""
     data: Path
     """Folder of the database, the keys, the spool and what was received; private to the gateway."""
     database: Annotated[SecretStr, AfterValidator(_postgresql)] | None = None

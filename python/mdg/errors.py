@@ -33,8 +33,9 @@ RFC 9110 and https://hl7.org/fhir/R4/valueset-issue-type.html.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 
 class MdgError(Exception):
@@ -92,7 +93,8 @@ class Misuse(MdgError):
 class Problem(MdgError):
     """An HTTP answer other than the one asked for, rendered as a FHIR OperationOutcome.
 
-    `diagnostics` reaches the caller; `reason` is a short code that goes to log and audit only.
+    `diagnostics` reaches the caller; `reason` is a short code that goes to log and audit only; `about` says whom and
+    what the refused request was about, and goes to the audit only (`mdg.errors.about`).
     """
 
     status: ClassVar[int] = 500
@@ -103,6 +105,7 @@ class Problem(MdgError):
         self.diagnostics = diagnostics
         self.reason = reason or type(self).__name__
         self.headers: dict[str, str] = dict(headers or {})
+        self.about: dict[str, Any] = {}
 
 
 class Unauthenticated(Problem):
@@ -251,6 +254,18 @@ class Upstream(Problem):
     def __init__(self, diagnostics: str, *, answered: int = 0, reason: str) -> None:
         super().__init__(diagnostics, reason=reason)
         self.answered = answered
+
+
+@contextmanager
+def about(**facts: object) -> Iterator[None]:
+    """Gives a refusal that is raised inside `facts` for its audit record: fields of `model.event.Event`, such as
+    `patient` and `study_uid`. No fact reaches the answer, the log or a metric. What is nearer to the refusal counts
+    more."""
+    try:
+        yield
+    except Problem as error:
+        error.about = {name: fact for name, fact in facts.items() if fact is not None} | error.about
+        raise
 
 
 def reason(error: BaseException) -> str:

@@ -93,7 +93,7 @@ def test_a_refusal_says_why_and_which_rules_spoke() -> None:
     verdict = Verdict(
         False, (RuleVerdict("scope_covers", True, "fine"), RuleVerdict("consent_valid", False, "no consent"))
     )
-    resource = written(Kind.REFUSED, outcome=Outcome.REFUSED, requester=SUBJECT, verdict=verdict)
+    resource = written(Kind.SEARCH, outcome=Outcome.REFUSED, requester=SUBJECT, verdict=verdict)
     assert resource["outcome"] == "4"
     assert resource["outcomeDesc"] == "no consent"
     details = {detail["type"]: detail["valueString"] for detail in resource["entity"][-1]["detail"]}

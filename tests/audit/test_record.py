@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from uuid import uuid4
+
 import anyio
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.authority import CUSTODIAN, ORGANISATION
 
 from mdg.audit import Agent, Audit
 from mdg.audit.record import AUDIT
 from mdg.errors import Unavailable
+from mdg.model.caller import Caller
 from mdg.model.event import Event, Kind, Outcome
 from mdg.store import Store
 
@@ -68,3 +73,23 @@ async def test_without_a_database_that_writes_there_is_no_record(database: str) 
         with pytest.raises(Unavailable) as error:
             await Audit(store, CUSTODIAN, AGENT).record(event())
     assert error.value.reason == "audit"
+
+
+async def test_a_refusal_costs_what_the_page_of_limits_says(tmp_path: Path) -> None:
+    """docs/limits.md, "Availability": about 2.4 kB of the database."""
+    file, sizes = tmp_path / "mdg.sqlite", []
+    details = (("method", "GET"), ("door", "/fhir/Patient/{id}"), ("status", "401"))
+    for _ in range(2):
+        async with Store.open(str(file)) as store:
+            audit = Audit(store, CUSTODIAN, AGENT)
+
+            async def refusals(connection: AsyncConnection, audit: Audit = audit) -> None:
+                for _ in range(1000):
+                    who = Caller("192.0.2.1", None)
+                    failed = Kind.AUTHENTICATION_FAILED
+                    event = Event(failed, Outcome.REFUSED, str(uuid4()), reason="no-token", details=details, caller=who)
+                    await audit.add(connection, event)
+
+            await store.write(refusals)
+        sizes.append(file.stat().st_size)
+    assert 2200 < (sizes[1] - sizes[0]) / 1000 < 2600

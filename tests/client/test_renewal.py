@@ -52,5 +52,5 @@ async def test_a_download_goes_on_under_a_fresh_token(world: World, tmp_path: Pa
         await gateway.download(grant, PATIENT, tmp_path / "envelope.zip", request_id=REQUEST_ID)
     assert tokens.given == 2
     assert (tmp_path / "envelope.zip").stat().st_size == grant.length
-    kinds = [event["subtype"][0]["code"] for event in await world.rooms.audit.for_request(REQUEST_ID)]  # type: ignore[index]  # JSON
+    kinds = [event["subtype"][0]["code"] for event in await world.rooms.audit.for_callers_id(REQUEST_ID)]  # type: ignore[index]  # JSON
     assert kinds[:3] == ["disclose", "disclose", "110102"]  # the record of the end follows the last byte

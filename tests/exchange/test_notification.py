@@ -374,9 +374,9 @@ async def test_each_sending_has_a_record_before_it_and_each_failure_another(boar
     board.receiver.answers.append((500, {}))
     await board.delivery.round()
     id_ = board.receiver.headers[-1]["x-request-id"]
-    sent, failed = await recorded(board.store, id_)
+    (sent, failed), _ = await recorded(board.store, id_)
     assert (sent["outcome"], failed["outcome"], failed["outcomeDesc"]) == ("0", "8", "status-500")
-    details = {one["type"]: one["valueString"] for one in sent["entity"][-1]["detail"]}  # type: ignore[index] # JSON
+    details = {one["type"]: one["valueString"] for one in sent["entity"][-1]["detail"]}
     assert (details["number"], details["focus"]) == ("1", "st-001")
 
 

@@ -148,8 +148,9 @@ async def test_each_registration_is_on_record_before_it_leaves_and_when_it_is_ac
     for record, step in ((first, "sent"), (second, "acknowledged")):
         assert record["type"]["code"] == "rest"
         assert record["subtype"][0]["code"] == "update"
-        key, patient, told = record["entity"]
+        key, patient, change, told = record["entity"]
         assert key["what"] == first["entity"][0]["what"], "the key of the change joins them"
+        assert change["what"] == {"reference": f"urn:uuid:{key['what']['identifier']['value']}"}
         assert patient["what"]["identifier"]["value"] == EXAMPLE_IHI
         assert {one["type"]: one["valueString"] for one in told["detail"]} == {"status": "active", "step": step}
 

@@ -86,5 +86,5 @@ def test_what_was_asked_is_in_the_audit(environment: dict[str, str], printed: li
     shown = subprocess.run(
         [*MDG, "audit", "show", request_id], env=environment, capture_output=True, text=True, timeout=LIMIT, check=True
     )
-    assert "search: success" in shown.stdout
+    assert "search-type: success" in shown.stdout
     assert ihi not in shown.stdout

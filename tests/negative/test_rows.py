@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import yaml
@@ -154,8 +153,9 @@ async def compare(case: Case, world: World, number: int) -> None:
     answers, costs = [], []
     for one in (case, alike[0], next(one for one in here if one != case)):
         sent = await prepare(one, world, number)
-        answers.append(constant(await world.send(sent.raw)))
-        costs.append(await world.costs.of(sent.request_id))
+        answer = await world.send(sent.raw)
+        answers.append(constant(answer))
+        costs.append(await world.costs.of(answer.header("x-request-id")))
     assert len(set(answers)) == 1
     assert costs[0] == costs[2]
 
@@ -170,7 +170,6 @@ class Sent:
     """What went over the wire, and what of it may not come back or be logged."""
 
     raw: bytes
-    request_id: str
     token: str
     secret: tuple[str, ...]
 
@@ -187,10 +186,9 @@ async def prepare(case: Case, world: World, number: int) -> Sent:
     method, path = said["method"], world.forgery.resolve(said["path"])
     words |= {"token": token, "path": path}
     proof = words["proof"] = world.forgery.proof(token, method, path, said.get("proof", {}))
-    request_id = str(uuid4())
     fields = [f"Authorization: {value}" for value in world.forgery.resolve(said.get("authorization", ["DPoP {token}"]))]
     fields += [f"DPoP: {value}" for value in world.forgery.resolve(said.get("proofs", ["{proof}"]))]
-    fields += [f"X-Request-ID: {request_id}", *world.forgery.resolve(said.get("fields", []))]
+    fields += world.forgery.resolve(said.get("fields", []))
     target = path + (f"?{world.forgery.resolve(said['query'])}" if said.get("query") else "")
     body = world.forgery.resolve(said.get("body", "")).encode()
     host = world.forgery.resolve(said.get("host", ["Host: {address}"]))
@@ -198,7 +196,7 @@ async def prepare(case: Case, world: World, number: int) -> Sent:
         method, target, fields, body, said.get("content_type", FORM), host=host, framing=said.get("framing")
     )
     secret = (token, proof, words["patient"], words["other_patient"], words["unknown_patient"], "canary", "evil")
-    return Sent(raw, request_id, token, tuple(value for value in secret if value))
+    return Sent(raw, token, tuple(value for value in secret if value))
 
 
 def check_answer(case: Case, answer: Answer) -> None:
@@ -229,7 +227,7 @@ async def check_refusal(case: Case, world: World, sent: Sent, answer: Answer) ->
     assert case.said.get("names", "") in answer.text
     if answer.status == 503:
         assert answer.header("retry-after")
-    events = await world.rooms.audit.for_request(sent.request_id)
+    events = await world.rooms.audit.for_request(answer.header("x-request-id"))
     (event,) = [event for event in events if event["outcome"] in ("4", "8")]
     reason = str(event["outcomeDesc"])
     assert reason

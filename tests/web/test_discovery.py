@@ -51,9 +51,10 @@ async def test_every_answer_forbids_storing_names_its_request_and_no_server(star
             assert answer.headers["cache-control"] == "no-store"
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert "server" not in answer.headers
-        assert found.headers["x-request-id"] == id_
-        assert f"X-Request-ID {id_}" in found.text
-        assert public.headers["x-request-id"] != id_
+        assert found.headers["x-correlation-id"] == id_
+        assert found.headers["x-request-id"] != id_
+        assert f"X-Request-ID {found.headers['x-request-id']}" in found.text
+        assert "x-correlation-id" not in public.headers
 
 
 @pytest.mark.parametrize("known", [True, False])

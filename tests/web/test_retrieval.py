@@ -506,7 +506,7 @@ async def test_a_consumer_gateway_fetches_verifies_and_then_holds_the_study(star
         assert found["total"] == 1
         assert found["entry"][0]["resource"]["identifier"][0]["value"] == f"urn:oid:{answer.json()['study']}"
         mine = await receiver.records(answer.json()["request_id"])
-        theirs = await provider.records(answer.json()["request_id"])
+        theirs = await provider.rooms.audit.for_callers_id(answer.json()["request_id"])
         assert (len(mine), len(theirs)) == (3, 4)
         missing = await provider.consumer.http.post(
             f"{receiver.admin}/retrievals", json=asked | {"study": "1.2.3"}, timeout=30

@@ -15,7 +15,7 @@ from mdg.access.dpop import verify_proof
 from mdg.access.issuer import KID_LIMIT, Issuer
 from mdg.access.jwt import Malformed, UnverifiedToken
 from mdg.access.revocations import NothingRevoked, Revoked
-from mdg.errors import Forbidden, Invalid, Unauthenticated
+from mdg.errors import Forbidden, Invalid, Unauthenticated, about
 from mdg.keys import Directory
 from mdg.model.identity import HealthcareIdentifier, HpiI, HpiO, Ihi
 from mdg.model.request import Requester
@@ -74,6 +74,7 @@ class Gate:
 
         `Unauthenticated` without a usable token or proof; `Invalid` for two credentials; `Forbidden` for an
         organisation that is not active; `Unavailable` when keys, directory or the record of proofs cannot be asked.
+        Once the token is verified, a refusal names the requester for its record.
         """
         compact = _credentials(authorization)
         now = self._clock()
@@ -83,19 +84,20 @@ class Gate:
             requester = _requester(token.claims, issuer, self._audience, now)
         except Malformed as error:
             raise Unauthenticated(reason=f"token-{error}") from None
-        if await self._revocations.cover(requester):
-            raise Unauthenticated(reason="token-revoked")
-        await verify_proof(
-            dpop,
-            token=compact,
-            jkt=requester.jkt,
-            method=method,
-            url=self._public_url + url_path,
-            now=now,
-            seen=self._proof_seen,
-        )
-        if not await self._directory.organisation_active(requester.organisation):
-            raise Forbidden(reason="organisation-not-active")
+        with about(requester=requester):
+            if await self._revocations.cover(requester):
+                raise Unauthenticated(reason="token-revoked")
+            await verify_proof(
+                dpop,
+                token=compact,
+                jkt=requester.jkt,
+                method=method,
+                url=self._public_url + url_path,
+                now=now,
+                seen=self._proof_seen,
+            )
+            if not await self._directory.organisation_active(requester.organisation):
+                raise Forbidden(reason="organisation-not-active")
         return requester
 
     async def still_stands(self, requester: Requester) -> bool:

@@ -19,6 +19,7 @@ from mdg.app.rooms import Rooms
 from mdg.app.services import issuers, registry_url, token_url
 from mdg.app.state import STARTED, details, jobs, problems, ready
 from mdg.config import is_loopback
+from mdg.exchange.refusal import whose
 from mdg.fhir import Json
 from mdg.fhir.capability_statement import capability_statement
 from mdg.sandbox import create_app as create_sandbox
@@ -178,7 +179,8 @@ def create_admin(rooms: Rooms) -> Starlette:
         locked("/jobs", admin.jobs),
         locked("/openapi.json", admin.openapi),
         locked("/metrics", admin.metrics),
-        locked("/audit", admin.audit_count),
+        locked("/audit", admin.audit_list),
+        locked("/audit/_search", admin.audit_search, methods=["POST"]),
         locked("/audit/{request_id}", admin.audit),
         locked("/problems", admin.problems),
         locked("/revocations", revocation.revoke, methods=["POST"]),
@@ -193,7 +195,17 @@ def _application(rooms: Rooms, routes: Sequence[BaseRoute], hosts: frozenset[str
     """Routes behind the edge. Errors pass through to the edge, which gives all of them one shape."""
     doors: dict[object, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
     fhir = f"{rooms.settings.public_url}/fhir"
-    edge = Middleware(Edge, audit=rooms.audit, hosts=hosts, doors=doors, metrics=rooms.metrics, fhir=fhir)
+    edge = Middleware(
+        Edge,
+        audit=rooms.audit,
+        hosts=hosts,
+        doors=doors,
+        metrics=rooms.metrics,
+        fhir=fhir,
+        whose=partial(whose, rooms.identities),
+        proxies=rooms.settings.trusted_proxies,
+        proxy_header=rooms.settings.proxy_header,
+    )
     app = Starlette(routes=routes, middleware=[edge], exception_handlers={HTTPException: _pass_on})
     # Else a stranger's path with a slash more is answered by its echo in `Location`, query included and unrecorded.
     app.router.redirect_slashes = False

@@ -7,18 +7,24 @@ built over rows that exist already (fhir-au 7.2). Rows are only ever added.
 from __future__ import annotations
 
 import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, TypeAlias
 
-from sqlalchemy import Column, Index, LargeBinary, Table, Text, func, insert, select
+from sqlalchemy import Column, ColumnElement, Index, LargeBinary, Table, Text, cast, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.audit.event import Agent, to_fhir
 from mdg.errors import Unavailable
-from mdg.model.event import Event
-from mdg.model.identity import HpiO
+from mdg.model.event import Event, Outcome
+from mdg.model.identity import HpiO, Ihi
+from mdg.model.request import Requester
 from mdg.store import Store
 from mdg.store.schema import Document, Number, custodian, metadata, microseconds
 
+PAGE = 500
+"""Records that are read at once."""
 AUDIT = Table(
     "audit",
     metadata,
@@ -26,12 +32,44 @@ AUDIT = Table(
     custodian(key=False),
     Column("recorded", Number, nullable=False),
     Column("request_id", Text, nullable=False),
+    Column("callers_id", Text),
+    Column("kind", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("patient", Text),
+    Column("client", Text),
+    Column("organisation", Text),
+    Column("person", Text),
     Column("salt", LargeBinary, nullable=False),
     Column("event", Document, nullable=False),
     Index(None, "custodian", "request_id"),
+    Index(None, "custodian", "callers_id"),
+    Index(None, "custodian", "recorded"),
+    Index(None, "custodian", "outcome", "seq"),
+    Index(None, "custodian", "patient", "seq"),
+    Index(None, "custodian", "client", "seq"),
+    Index(None, "custodian", "organisation", "seq"),
+    Index(None, "custodian", "person", "seq"),
     sqlite_autoincrement=True,
 )
-"""`seq` numbers the rows and is never given twice; `event` is the whole AuditEvent, `salt` has 16 bytes."""
+"""`seq` numbers the rows and is never given twice; `event` is the whole AuditEvent, `salt` has 16 bytes. The columns
+between them are what records are looked up by, and repeat what `event` says: `request_id` is ours, `callers_id` is the
+X-Request-ID that the caller sent, `person` the HPI-I of the user or the subject of the token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which records are asked for; what is None does not count. `requester` is a client id, an HPI-O, an HPI-I or the
+    subject of a token; times are UTC, `since` included and `until` not."""
+
+    patient: Ihi | None = None
+    requester: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    outcome: Outcome | None = None
+
+
+Record: TypeAlias = tuple[int, str]
+"""`seq` and the AuditEvent exactly as it is stored, one line of JSON."""
 
 
 class Audit:
@@ -57,6 +95,11 @@ class Audit:
             "custodian": self._custodian,
             "recorded": microseconds(recorded),
             "request_id": event.request_id,
+            "callers_id": event.caller.request_id if event.caller else None,
+            "kind": event.kind.value,
+            "outcome": event.outcome.value,
+            "patient": event.patient,
+            **_requester(event.requester),
             "salt": secrets.token_bytes(16),
             "event": to_fhir(event, self._custodian, self._agent, recorded),
         }
@@ -67,15 +110,20 @@ class Audit:
         return int(key[0])
 
     async def for_request(self, request_id: str) -> list[dict[str, object]]:
-        """The AuditEvents of one request id, in the order they were written."""
-        wanted = (
-            select(AUDIT.c.event)
-            .where(AUDIT.c.custodian == self._custodian, AUDIT.c.request_id == request_id)
-            .order_by(AUDIT.c.seq)
-        )
+        """The AuditEvents of one request, by the id that this gateway gave it, in the order they were written."""
         async with self._store.read() as connection:
-            found = await connection.execute(wanted)
-            return list(found.scalars())
+            return await _events(connection, AUDIT.c.custodian == self._custodian, AUDIT.c.request_id == request_id)
+
+    async def for_callers_id(self, callers_id: str) -> list[dict[str, object]]:
+        """The AuditEvents of requests whose callers sent this X-Request-ID. Any caller can send any id, so these are
+        not the records of one request: each names who called."""
+        async with self._store.read() as connection:
+            return await _events(connection, AUDIT.c.custodian == self._custodian, AUDIT.c.callers_id == callers_id)
+
+    async def listed(self, wanted: Wanted, *, before: int | None, limit: int) -> list[Record]:
+        """Up to `limit` records, the newest first, and of those before the `seq` of `before` if there is one."""
+        async with self._store.read() as connection:
+            return await _listed(connection, wanted, before, limit, AUDIT.c.custodian == self._custodian)
 
     async def newest(self) -> int:
         """The `seq` of the newest record, 0 when there is none: as cheap with a million records as with one."""
@@ -91,8 +139,60 @@ class Audit:
             return int(found.scalar_one())
 
 
-async def recorded(store: Store, request_id: str) -> list[dict[str, object]]:
-    """The AuditEvents of one request id, whoever's gateway wrote them into this database: for its operator."""
-    wanted = select(AUDIT.c.event).where(AUDIT.c.request_id == request_id).order_by(AUDIT.c.seq)
+def _requester(requester: Requester | None) -> dict[str, str | None]:
+    if requester is None:
+        return {"client": None, "organisation": None, "person": None}
+    return {
+        "client": requester.client_id,
+        "organisation": requester.organisation,
+        "person": requester.practitioner or requester.subject,
+    }
+
+
+async def listed(store: Store, wanted: Wanted) -> AsyncIterator[Record]:
+    """All such records of this database, the newest first, for its operator. They are read page by page."""
+    before: int | None = None
+    while True:
+        async with store.read() as connection:
+            page = await _listed(connection, wanted, before, PAGE)
+        for record in page:
+            yield record
+        if len(page) < PAGE:
+            return
+        before = page[-1][0]
+
+
+async def _listed(
+    connection: AsyncConnection, wanted: Wanted, before: int | None, limit: int, *which: ColumnElement[bool]
+) -> list[Record]:
+    conditions = [*which]
+    if wanted.patient is not None:
+        conditions.append(AUDIT.c.patient == wanted.patient)
+    if wanted.requester is not None:
+        named = (AUDIT.c.client, AUDIT.c.organisation, AUDIT.c.person)
+        conditions.append(or_(*(column == wanted.requester for column in named)))
+    if wanted.since is not None:
+        conditions.append(AUDIT.c.recorded >= microseconds(wanted.since))
+    if wanted.until is not None:
+        conditions.append(AUDIT.c.recorded < microseconds(wanted.until))
+    if wanted.outcome is not None:
+        conditions.append(AUDIT.c.outcome == wanted.outcome.value)
+    if before is not None:
+        conditions.append(AUDIT.c.seq < before)
+    statement = select(AUDIT.c.seq, cast(AUDIT.c.event, Text)).where(*conditions)
+    found = await connection.execute(statement.order_by(AUDIT.c.seq.desc()).limit(limit))
+    return [(row[0], row[1]) for row in found]
+
+
+async def recorded(store: Store, request_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The AuditEvents of one request id in this database, for its operator: those of the request that a gateway gave
+    this id, and those of requests whose callers sent it."""
     async with store.read() as connection:
-        return list((await connection.execute(wanted)).scalars())
+        return (
+            await _events(connection, AUDIT.c.request_id == request_id),
+            await _events(connection, AUDIT.c.callers_id == request_id),
+        )
+
+
+async def _events(connection: AsyncConnection, *which: ColumnElement[bool]) -> list[dict[str, Any]]:
+    return list((await connection.execute(select(AUDIT.c.event).where(*which).order_by(AUDIT.c.seq))).scalars())

@@ -191,13 +191,13 @@ class Scenes:
         transfer that arrived is recorded as one."""
         counts = []
         for side, requests in ((self.provider, self.asked + self.retrievals), (self.consumer, self.retrievals)):
-            counts.append((await self.http.get(f"{side.admin}/audit")).json()["records"])
+            counts.append((await self.http.get(f"{side.admin}/health")).json()["audit_records"])
             for request_id in requests:
                 answer = await self.http.get(f"{side.admin}/audit/{request_id}")
-                if answer.status_code != 200 or not answer.json()["events"]:
+                if answer.status_code != 200:
                     raise DemoFailed(f"the {side.folder.name} has no record of request {request_id}")
                 if side is self.provider and request_id in self.arrived:
-                    check_transfer(answer.json()["events"], self.arrived[request_id])
+                    check_transfer(answer.json()["of_callers"], self.arrived[request_id])
         self.tell(f"audit: provider {counts[0]} records, consumer {counts[1]} records, each request accounted for")
 
     def addresses(self) -> list[str]:
@@ -226,13 +226,13 @@ class Scenes:
 
     async def _retrieve(self) -> httpx2.Response:
         """Has the consumer gateway retrieve the study from the provider."""
-        self.retrievals.append(str(uuid4()))
-        return await self.http.post(
+        answer = await self.http.post(
             f"{self.consumer.admin}/retrievals",
             json={"gateway": self.provider.url, "ihi": EXAMPLE_IHI, "study": self.choice.uid},
-            headers={"X-Request-ID": self.retrievals[-1]},
             timeout=RETRIEVAL_TIME,
         )
+        self.retrievals.append(answer.headers["X-Request-ID"])
+        return answer
 
     async def _token_in_words(self) -> str:
         """What the authority gives the consumer's keys: read from such a token, since no gateway shows its own."""
@@ -247,9 +247,9 @@ class Scenes:
 
     async def _status(self, url: str, headers: dict[str, str], content: bytes) -> int:
         """The status of one request of this process."""
-        self.asked.append(str(uuid4()))
-        sent = headers | {"X-Request-ID": self.asked[-1]}
-        return (await self.http.post(url, content=content, headers=sent)).status_code
+        answer = await self.http.post(url, content=content, headers=headers)
+        self.asked.append(answer.headers["X-Request-ID"])
+        return answer.status_code
 
     @asynccontextmanager
     async def _client(self, to: GatewayProcess) -> AsyncIterator[Asking]:

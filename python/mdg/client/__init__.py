@@ -4,7 +4,7 @@ Used by the commands `find` and `fetch` and by the gateway itself when it retrie
 `Gateway.open` has verified it.
 """
 
-from mdg.client.gateway import Found, FoundStudy, Gateway, Grant, Opened, find_study, whole
+from mdg.client.gateway import Found, FoundStudy, Gateway, Grant, Opened, find_study, search_for, whole
 from mdg.client.tokens import DISCOVERY, RETRIEVAL, AccessToken, Tokens
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "Opened",
     "Tokens",
     "find_study",
+    "search_for",
     "whole",
 ]

@@ -125,15 +125,12 @@ class Gateway:
     async def find(self, ihi: Ihi, uid: str | None = None, *, request_id: str, purpose: str = "TREAT") -> Found:
         """The studies of one patient, or only the one with the StudyInstanceUID `uid`, with their Endpoints: all pages
         of the answer. `Upstream` when the pages do not end."""
-        form = {"patient.identifier": f"{IHI_SYSTEM}|{ihi}", "_include": "ImagingStudy:endpoint"}
-        if uid is not None:
-            form["identifier"] = f"{UID_SYSTEM}|urn:oid:{uid}"
         headers = {"Accept": "application/fhir+json"}
         posted = headers | {"Content-Type": "application/x-www-form-urlencoded"}
         url = f"{self.fhir}/ImagingStudy/_search"
         began = time.perf_counter()
         token = await self._tokens.token(self.fhir, DISCOVERY, ihi=ihi, purpose=purpose)
-        bundle = _resource(await self._post(url, urlencode(form).encode(), posted, token, request_id), "Bundle")
+        bundle = _resource(await self._post(url, search_for(ihi, uid), posted, token, request_id), "Bundle")
         studies, missing = list(_studies(bundle)), list(_missing(bundle))
         for _ in range(PAGES):
             following = _next(bundle)
@@ -313,6 +310,14 @@ class Gateway:
     def _proved(self, method: str, url: str, token: AccessToken) -> dict[str, str]:
         proof = self._keyring.dpop.prove(method, url, token.value)
         return {"Authorization": f"DPoP {token.value}", "DPoP": proof}
+
+
+def search_for(ihi: Ihi, uid: str | None) -> bytes:
+    """The body of the search for a patient's studies, or for one of them, with their Endpoints, as it is sent."""
+    form = {"patient.identifier": f"{IHI_SYSTEM}|{ihi}", "_include": "ImagingStudy:endpoint"}
+    if uid is not None:
+        form["identifier"] = f"{UID_SYSTEM}|urn:oid:{uid}"
+    return urlencode(form).encode()
 
 
 def find_study(found: Found, uid: str) -> FoundStudy:

@@ -33,6 +33,7 @@ from mdg.model.identity import HpiO
 from mdg.model.request import Action, Verdict
 from mdg.model.subscription import Numbered, Status, Subscription
 from mdg.outbound import Outbound, Response
+from mdg.outbound.address import Origin
 from mdg.store import Store
 from mdg.store.outbox import Owed
 from mdg.subscriptions import retry, table
@@ -207,9 +208,11 @@ class Delivery:
                 requester=one.owner,
                 patient=one.patient,
                 study_uid=event.study if event else None,
+                resource=f"Subscription/{one.id}",
                 reason=failure,
                 verdict=verdict,
-                details=(("subscription", one.id), *said),
+                peer=str(Origin.of(one.wanted.endpoint, sandbox=True)),  # its path may hold a secret
+                details=said,
             )
         )
 

@@ -111,15 +111,15 @@ class Discovery:
         """ImagingStudy `id_`. `NotFound` when it is absent or hidden, all alike."""
         held, ihi, verdict = await self._study(requester, "ImagingStudy", id_)
         resource = imaging_study(held.study, ihi, self._endpoints(held.study))
-        await self._record_read(requester, ihi, held.study.key.uid, verdict, request_id)
+        await self._record_read(requester, f"ImagingStudy/{id_}", held, verdict, request_id)
         return resource
 
     async def endpoint(self, requester: Requester, id_: str, request_id: str) -> Json:
         """Endpoint `id_`, under the decision of the study that it belongs to."""
-        held, ihi, verdict = await self._study(requester, "Endpoint", id_)
+        held, _, verdict = await self._study(requester, "Endpoint", id_)
         if id_ not in self._endpoints(held.study):
             raise NotFound(reason="retrieval-off")
-        await self._record_read(requester, ihi, held.study.key.uid, verdict, request_id)
+        await self._record_read(requester, f"Endpoint/{id_}", held, verdict, request_id)
         return jmix_endpoint(held.study, self._public_url, self._canonical_base)
 
     async def patient(self, requester: Requester, id_: str, request_id: str) -> Json:
@@ -132,7 +132,7 @@ class Discovery:
         patients, later = await self._patients(requester, ihi, held)
         for found in patients:
             if found["id"] == id_:
-                await self._record_read(requester, ihi, None, verdict, request_id)
+                await self._record_read(requester, f"Patient/{id_}", None, verdict, request_id)
                 return found
         if unanswered or later:
             raise late([*unanswered, *later])
@@ -204,7 +204,7 @@ class Discovery:
         return f"{self._public_url}/fhir/ImagingStudy" + (f"?{query}" if query else "")
 
     async def _record_read(
-        self, requester: Requester, ihi: Ihi, uid: str | None, verdict: Verdict, request_id: str
+        self, requester: Requester, resource: str, held: Held | None, verdict: Verdict, request_id: str
     ) -> None:
         await self._audit.record(
             Event(
@@ -212,8 +212,9 @@ class Discovery:
                 Outcome.SUCCESS,
                 request_id,
                 requester=requester,
-                patient=ihi,
-                study_uid=uid,
+                patient=held.ihi if held else requester.patient,
+                study_uid=held.study.key.uid if held else None,
+                resource=resource,
                 verdict=verdict,
                 count=1,
             )

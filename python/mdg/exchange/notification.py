@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.audit import Audit
-from mdg.errors import Forbidden, NotFound, Throttled, Unprocessable
+from mdg.errors import Forbidden, NotFound, Throttled, Unprocessable, about
 from mdg.exchange.judge import Judge
 from mdg.fhir import Json
 from mdg.fhir import subscription as fhir
@@ -61,11 +61,12 @@ class Notification:
         """
         verdict = self._judge.admit(requester, Action.DISCOVER, SCOPE_TYPE)
         wanted = fhir.parse(resource, self._canonical_base)
-        if requester.patient is None or wanted.patient not in (None, requester.patient):
-            raise Forbidden(reason="another-patient")
-        if requester.organisation not in self._ways:
-            raise Forbidden(reason="origin-not-allowed")
-        self._ways[requester.organisation].check(wanted.endpoint)
+        with about(patient=wanted.patient or requester.patient, study_uid=wanted.study):
+            if requester.patient is None or wanted.patient not in (None, requester.patient):
+                raise Forbidden(reason="another-patient")
+            if requester.organisation not in self._ways:
+                raise Forbidden(reason="origin-not-allowed")
+            self._ways[requester.organisation].check(wanted.endpoint)
         now = self._judge.clock()
         if wanted.end is not None and wanted.end <= now:
             raise Unprocessable("end lies in the past", reason="subscription-end")
@@ -125,6 +126,7 @@ def _event(kind: Kind, requester: Requester, one: Subscription, verdict: Verdict
         requester=requester,
         patient=one.patient,
         study_uid=one.wanted.study,
+        resource=f"Subscription/{one.id}",
         verdict=verdict,
-        details=(("subscription", one.id), ("topic", one.wanted.topic)),
+        details=(("topic", one.wanted.topic),),
     )

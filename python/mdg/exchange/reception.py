@@ -16,7 +16,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from mdg.audit import Audit
-from mdg.client import Found, FoundStudy, Gateway, Opened, find_study, whole
+from mdg.client import Found, FoundStudy, Gateway, Opened, find_study, search_for, whole
 from mdg.errors import NotFound, Unprocessable, reason
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
@@ -80,21 +80,22 @@ class Reception:
         fault of the envelope. After an error nothing of it is kept, and the record says why: the study becomes visible
         with the record of its import, or not at all.
         """
+        peer = None
         try:
             gateway = self._gateway(gateway_url)
-            await self._record(Kind.QUERY_SENT, ihi, uid, request_id)
+            peer = gateway_url
+            await self._record(Kind.QUERY_SENT, ihi, uid, request_id, peer, query=search_for(ihi, uid))
             found = await gateway.find(ihi, uid, request_id=request_id, purpose=purpose)
             study = _chosen(found, uid)
             card = await self._card(study, provider)
-            await self._record(Kind.RETRIEVAL_SENT, ihi, study.uid, request_id, (("provider", card.id),))
+            asked = (("provider", card.id),)
+            await self._record(Kind.RETRIEVAL_SENT, ihi, study.uid, request_id, peer, details=asked)
             opened = await gateway.fetch(
                 study, ihi, await self._new_folder(), provider=card, request_id=request_id, purpose=purpose
             )
-            return await self._keep(opened, found, study.uid, ihi, request_id)
+            return await self._keep(opened, found, study.uid, ihi, request_id=request_id, peer=peer)
         except Exception as error:
-            await self._audit.record(
-                Event(Kind.IMPORT, Outcome.FAILURE, request_id, patient=ihi, study_uid=uid, reason=reason(error))
-            )
+            await self._record(Kind.IMPORT, ihi, uid, request_id, peer, outcome=Outcome.FAILURE, reason=reason(error))
             raise
 
     async def _card(self, study: FoundStudy, provider: HpiO | None) -> Card:
@@ -105,15 +106,37 @@ class Reception:
         return card
 
     async def _record(
-        self, kind: Kind, ihi: Ihi, uid: str | None, request_id: str, details: tuple[tuple[str, str], ...] = ()
+        self,
+        kind: Kind,
+        ihi: Ihi,
+        uid: str | None,
+        request_id: str,
+        peer: str | None,
+        *,
+        outcome: Outcome = Outcome.SUCCESS,
+        reason: str = "",
+        query: bytes | None = None,
+        details: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        await self._audit.record(Event(kind, Outcome.SUCCESS, request_id, patient=ihi, study_uid=uid, details=details))
+        await self._audit.record(
+            Event(
+                kind,
+                outcome,
+                request_id,
+                patient=ihi,
+                study_uid=uid,
+                reason=reason,
+                query=query,
+                peer=peer,
+                details=details,
+            )
+        )
 
     async def _new_folder(self) -> Path:
         await to_thread.run_sync(lambda: self._folder.mkdir(mode=0o700, parents=True, exist_ok=True))
         return self._folder / secrets.token_hex(16)
 
-    async def _keep(self, opened: Opened, found: Found, uid: str, ihi: Ihi, request_id: str) -> Received:
+    async def _keep(self, opened: Opened, found: Found, uid: str, ihi: Ihi, *, request_id: str, peer: str) -> Received:
         """Takes a verified study among the received ones; it can be found from here on."""
         kept = Event(
             Kind.IMPORT,
@@ -124,6 +147,7 @@ class Reception:
             envelope_id=opened.report.id,
             count=opened.report.instances,
             bytes=opened.length,
+            peer=peer,
         )
         key = await self._received.add(
             opened.folder,

@@ -99,7 +99,7 @@ class Registrar:
             if isinstance(error, Upstream) and error.answered == 409 and change.status is Status.ACTIVE:
                 # The registry removed this record by itself: the person comes back under a new key, at the next try.
                 await self._begin(replace(change, key=_key(), record_id=""))
-            await self._audit.record(_event(change, Outcome.REFUSED, reason=error.reason))
+            await self._audit.record(self._event(change, Outcome.REFUSED, reason=error.reason))
             raise
         await self._store.write(partial(self._acknowledge, change=change, answer=answer))
         return replace(change, acknowledged=True, record_id=answer.record_id if answer else change.record_id)
@@ -114,21 +114,28 @@ class Registrar:
 
         async def keep(connection: AsyncConnection) -> None:
             await self._registrations.begin(connection, change)
-            await self._audit.add(connection, _event(change, Outcome.SUCCESS, step="sent"))
+            await self._audit.add(connection, self._event(change, Outcome.SUCCESS, step="sent"))
 
         await self._store.write(keep)
         return change
 
     async def _acknowledge(self, connection: AsyncConnection, change: Registration, answer: Record | None) -> None:
         await self._registrations.acknowledge(connection, change, answer)
-        await self._audit.add(connection, _event(change, Outcome.SUCCESS, step="acknowledged"))
+        await self._audit.add(connection, self._event(change, Outcome.SUCCESS, step="acknowledged"))
+
+    def _event(self, change: Registration, outcome: Outcome, *, step: str = "refused", reason: str = "") -> Event:
+        """The record of one step of a change; the key of the change joins them."""
+        return Event(
+            Kind.REGISTER,
+            outcome,
+            change.key,
+            patient=change.ihi,
+            resource=f"urn:uuid:{change.key}",
+            reason=reason,
+            peer=self._registry.url,
+            details=(("status", str(change.status)), ("step", step)),
+        )
 
 
 def _key() -> str:
     return str(uuid4())
-
-
-def _event(change: Registration, outcome: Outcome, *, step: str = "refused", reason: str = "") -> Event:
-    """The record of one step of a change; the key of the change joins them."""
-    details = (("status", str(change.status)), ("step", step))
-    return Event(Kind.REGISTER, outcome, change.key, patient=change.ihi, reason=reason, details=details)

@@ -18,7 +18,7 @@ import anyio
 
 from mdg.access import Replay, RetrievalRequest, Tickets, verify_request
 from mdg.audit import Audit
-from mdg.errors import Forbidden, InputOutput, MdgError, NotFound, Refused, Unauthenticated, Unprocessable
+from mdg.errors import Forbidden, InputOutput, MdgError, NotFound, Refused, Unauthenticated, Unprocessable, about
 from mdg.exchange.envelopes import Envelope, Envelopes, Identifiers, identifiers_of
 from mdg.exchange.holdings import Held, Holdings
 from mdg.exchange.judge import PAYLOAD, Judge, Standing
@@ -93,6 +93,10 @@ class Retrieval:
         asked = await verify_request(
             jws, audience=self._custodian.uri, requester=requester, directory=self._directory, now=now
         )
+        with about(resource=f"ImagingStudy/{asked.study}"):
+            return await self._answered(requester, asked, request_id)
+
+    async def _answered(self, requester: Requester, asked: RetrievalRequest, request_id: str) -> Granted:
         made: Envelope | None = None
         try:
             async with self._replay.once("nonce", asked.nonce_key, asked.nonce_until):

@@ -16,7 +16,7 @@ from mdg.identity.enrichment import identities
 from mdg.identity.identity_csv import CsvReport
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.store import Store
-from mdg.store.index import DUPLICATE_INSTANCE, MIXED_PATIENTS, IndexProblem, studies
+from mdg.store.index import DUPLICATE_INSTANCE, MIXED_PATIENTS, IndexProblem, patients, studies
 
 NO_IHI = "no-ihi"
 TWO_IHIS = "two-ihis"
@@ -33,6 +33,11 @@ WHAT_TO_DO = {
 }
 """Every reason that keeps an indexed study from being discoverable, and the way out. The place is for what `_about`
 names."""
+_SAME = and_(
+    studies.c.custodian == identities.c.custodian,
+    studies.c.issuer == identities.c.issuer,
+    studies.c.patient == identities.c.patient,
+)
 
 
 class Identities:
@@ -70,15 +75,39 @@ class Identities:
     async def people(self, uid: str) -> frozenset[Ihi]:
         """Every IHI that is claimed for the patient of a study, in doubt or not, whether its files are still here or
         gone. `Unavailable` as above."""
-        same = and_(
-            studies.c.custodian == identities.c.custodian,
-            studies.c.issuer == identities.c.issuer,
-            studies.c.patient == identities.c.patient,
-        )
         claimed = (  # without DISTINCT, for which SQLite would read all identities in the order of their IHIs
             select(identities.c.ihi)
-            .join(studies, same)
+            .join(studies, _SAME)
             .where(identities.c.custodian == self._custodian, studies.c.uid == uid)
+        )
+        async with self._store.read() as connection:
+            return frozenset(Ihi(value) for value in (await connection.execute(claimed)).scalars())
+
+    async def of_study(self, *, uid: str | None = None, id_: str | None = None) -> tuple[str | None, frozenset[Ihi]]:
+        """The StudyInstanceUID of a study, by its UID or logical id, and every IHI that is claimed for its patient, in
+        doubt or not. One statement, whether there is such a study or not. `Unavailable` as above."""
+        claimed = (
+            select(studies.c.uid, identities.c.ihi)
+            .outerjoin(identities, _SAME)
+            .where(studies.c.custodian == self._custodian, studies.c.uid == uid if uid else studies.c.id == id_)
+        )
+        async with self._store.read() as connection:
+            found = (await connection.execute(claimed)).all()
+        return next((row.uid for row in found), None), frozenset(Ihi(row.ihi) for row in found if row.ihi is not None)
+
+    async def of_patient(self, id_: str) -> frozenset[Ihi]:
+        """Every IHI that is claimed for the Patient of this logical id. `Unavailable` as above."""
+        claimed = (
+            select(identities.c.ihi)
+            .join(
+                patients,
+                and_(
+                    patients.c.custodian == identities.c.custodian,
+                    patients.c.issuer == identities.c.issuer,
+                    patients.c.value == identities.c.patient,
+                ),
+            )
+            .where(identities.c.custodian == self._custodian, patients.c.id == id_)
         )
         async with self._store.read() as connection:
             return frozenset(Ihi(value) for value in (await connection.execute(claimed)).scalars())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mdg.model.caller import Caller, served
 from mdg.model.identity import Ihi
 from mdg.model.request import Requester, Verdict
 
@@ -24,7 +25,8 @@ class Kind(StrEnum):
     SUBSCRIPTION_DELETED = "subscription-deleted"
     NOTIFICATION = "notification"
     REGISTER = "register"
-    REFUSED = "refused"
+    SECURITY_ALERT = "security-alert"
+    OPERATION = "operation"
     AUDIT_READ = "audit-read"
     ADMIN_READ = "admin-read"
     REVOCATION = "revocation"
@@ -43,10 +45,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened. `details` are name/value pairs for AuditEvent.entity.detail, never a person's data.
+    """One thing that happened, or was refused. `details` are name/value pairs for AuditEvent.entity.detail, never a
+    patient's data.
 
-    `query` is the raw request (POST body included), kept base64 in the record as BALP asks; `count` and `bytes` are
-    what was sent, in resources and bytes.
+    `resource` is a reference to what was read or made (`ImagingStudy/<id>`, or a URN); `query` is the raw request (POST
+    body included), kept base64 in the record as BALP asks; `count` and `bytes` are what was sent, in resources and
+    bytes. `caller` is whose request was being served when the event was made, `peer` the URL of the other side where
+    this gateway was the one that asked.
     """
 
     kind: Kind
@@ -56,9 +61,12 @@ class Event:
     patient: Ihi | None = None
     study_uid: str | None = None
     envelope_id: str | None = None
+    resource: str | None = None
     reason: str = ""
     verdict: Verdict | None = None
     query: bytes | None = None
     count: int | None = None
     bytes: int | None = None
+    peer: str | None = None
     details: tuple[tuple[str, str], ...] = field(default=())
+    caller: Caller | None = field(default_factory=served)

@@ -31,7 +31,7 @@ class Registry:
     """The registry whose base is `url`, as one gateway sees it; `key` is the one that its `tokens` are bound to."""
 
     def __init__(self, url: str, outbound: Outbound, tokens: Tokens, key: ProofKey) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._outbound = outbound
         self._tokens = tokens
         self._key = key
@@ -89,10 +89,10 @@ class Registry:
         ihi: Ihi | None = None,
         purpose: str = PURPOSE,
     ) -> Response:
-        url = self._url + path
+        url = self.url + path
         scopes = ASK if key is None else TELL
         try:
-            token = await self._tokens.token(self._url, scopes, ihi=ihi, purpose=purpose)
+            token = await self._tokens.token(self.url, scopes, ihi=ihi, purpose=purpose)
             headers = {
                 "Authorization": f"DPoP {token.value}",
                 "DPoP": self._key.prove(method, url, token.value),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import orjson
@@ -12,20 +13,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mdg.audit import Audit
-from mdg.errors import Forbidden, Invalid, MdgError, NotFound, Problem, Refused
+from mdg.audit import Audit, Wanted
+from mdg.errors import Forbidden, Invalid, MdgError, NotFound, NotSupported, Problem, Refused
 from mdg.exchange.reception import Reception
 from mdg.fhir.imaging_study import UID
+from mdg.fhir.search import Pairs
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
 from mdg.store.index import IndexProblem
 from mdg.web.answers import JsonResponse
-from mdg.web.asking import body, media_type, request_id
+from mdg.web.asking import body, form, media_type, query, request_id
 from mdg.web.metrics import Metrics
 
 BODY_LIMIT = 4096
 ORIGIN_NOT_ALLOWED = "origin-not-allowed"
 """The reason of a refusal by `mdg.outbound`."""
+AUDIT_FIELDS = {"requester", "since", "until", "outcome", "limit", "before"}
+AUDIT_MOST = 1000
+"""Records of one answer."""
 FIELDS = {"gateway", "provider", "ihi", "study", "purpose"}
 
 
@@ -102,6 +107,7 @@ class AdminDoor:
 
     async def configuration(self, request: Request) -> Response:
         """`GET /configuration`: the settings; secrets are masked."""
+        await self._looked(request, "configuration")
         return JsonResponse(self._configuration)
 
     async def jobs(self, request: Request) -> Response:
@@ -116,24 +122,71 @@ class AdminDoor:
         """`GET /metrics`, Prometheus text format."""
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
 
-    async def audit_count(self, request: Request) -> Response:
-        """`GET /audit`: how many records there are."""
-        return JsonResponse({"records": await self._audit.count()})
+    async def audit_list(self, request: Request) -> Response:
+        """`GET /audit`: records, the newest first.
+
+        Parameters: `requester` (client id, HPI-O, HPI-I or subject), `since` and `until` (ISO 8601), `outcome` (0, 4 or
+        8), `limit` (at most 1000, by default 100), `before` (the `next` of the page before). A patient is named in a
+        body only: `POST /audit/_search`.
+        """
+        return await self._listed(request, query(request))
+
+    async def audit_search(self, request: Request) -> Response:
+        """`POST /audit/_search`: the same for a form body, which may also hold `ihi`: who asked for this patient."""
+        fields, _ = await form(request)
+        if query(request):
+            raise NotSupported("the parameters stand in the body")
+        return await self._listed(request, fields, ihi=True)
+
+    async def _listed(self, request: Request, fields: Pairs, *, ihi: bool = False) -> Response:
+        asked = dict(fields)
+        known = AUDIT_FIELDS | ({"ihi"} if ihi else set())
+        if len(asked) != len(fields) or not known.issuperset(asked):
+            raise NotSupported(f"the parameters are {', '.join(sorted(known))}, each once")
+        try:
+            wanted = _wanted(asked)
+            limit, before = int(asked.get("limit", "100")), int(asked["before"]) if "before" in asked else None
+        except ValueError:
+            raise Invalid("a parameter has no value of its kind") from None
+        if not 0 < limit <= AUDIT_MOST:
+            raise Invalid(f"limit is a number up to {AUDIT_MOST}")
+        found = await self._audit.listed(wanted, before=before, limit=limit)
+        details = tuple((name, value) for name, value in fields if name != "ihi")
+        await self._audit.record(
+            Event(
+                Kind.AUDIT_READ,
+                Outcome.SUCCESS,
+                request_id(request),
+                patient=wanted.patient,
+                count=len(found),
+                details=details,
+            )
+        )
+        events = [orjson.Fragment(event) for _, event in found]
+        return JsonResponse({"events": events, "next": found[-1][0] if len(found) == limit else None})
 
     async def audit(self, request: Request) -> Response:
-        """`GET /audit/{request_id}`: the AuditEvents of one request, in the order they were written. Auditors are
-        audited too (fhir-au 7.1)."""
+        """`GET /audit/{request_id}`: the AuditEvents of one request, in the order they were written.
+
+        `of_callers` are those of requests whose callers sent this id. Auditors are audited too (fhir-au 7.1).
+        """
         asked = request.path_params["request_id"]
-        events = await self._audit.for_request(asked)
-        if not events:
+        events, of_callers = await self._audit.for_request(asked), await self._audit.for_callers_id(asked)
+        if not events and not of_callers:
             raise NotFound
         details = (("records-of", asked),)
         await self._audit.record(Event(Kind.AUDIT_READ, Outcome.SUCCESS, request_id(request), details=details))
-        return JsonResponse({"events": events})
+        return JsonResponse({"events": events, "of_callers": of_callers})
 
     async def problems(self, request: Request) -> Response:
         """`GET /problems`: files that are not served, studies that cannot be found, and what to do."""
-        return JsonResponse({"problems": [asdict(problem) for problem in await self._problems()]})
+        found = await self._problems()
+        await self._looked(request, "problems")
+        return JsonResponse({"problems": [asdict(problem) for problem in found]})
+
+    async def _looked(self, request: Request, what: str) -> None:
+        details = (("read", what),)
+        await self._audit.record(Event(Kind.ADMIN_READ, Outcome.SUCCESS, request_id(request), details=details))
 
     async def retrieve(self, request: Request) -> Response:
         """`POST /retrievals`: fetch a study from another gateway, verify and keep it.
@@ -174,6 +227,17 @@ class AdminDoor:
         except MdgError as error:
             raise UpstreamRefused("the other gateway could not be asked", reason=type(error).__name__) from error
         return JsonResponse({**asdict(received), "request_id": request_id(request)}, 201)
+
+
+def _wanted(asked: Mapping[str, str]) -> Wanted:
+    """`ValueError` for a value that is none of its kind."""
+    return Wanted(
+        patient=Ihi.parse(asked["ihi"]) if "ihi" in asked else None,
+        requester=asked.get("requester"),
+        since=datetime.fromisoformat(asked["since"]).astimezone() if "since" in asked else None,
+        until=datetime.fromisoformat(asked["until"]).astimezone() if "until" in asked else None,
+        outcome=Outcome(asked["outcome"]) if "outcome" in asked else None,
+    )
 
 
 def _asked(raw: bytes) -> dict[str, str]:

@@ -1,17 +1,19 @@
 """The edge of a listener: what holds for every request, whatever is behind the address (security-tests 4 F, K).
 
-It gives the request its id, refuses what no door should see, turns every error into an OperationOutcome, records every
-refusal before it is answered, and writes one line of log with the path template, never the path. `Server` is never
-sent.
+It gives the request an id of its own, refuses what no door should see, turns every error into an OperationOutcome,
+records every refusal before it is answered, and writes one line of log with the path template, never the path. The
+X-Request-ID that a caller sends is kept apart as the caller's and returned as X-Correlation-ID (FHIR R4 3.1.0.1.4), so
+that nobody can write into the records of another's request. `Server` is never sent.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -21,8 +23,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mdg.audit import Audit
 from mdg.errors import Invalid, MdgError, MethodNotAllowed, NotFound, Problem, TooLarge, Unavailable, where
 from mdg.fhir.search import names_person, person_in_url
-from mdg.model.event import Event, Kind, Outcome
+from mdg.model.caller import serving
+from mdg.model.event import Event, Outcome
 from mdg.web.answers import refusal
+from mdg.web.attempt import attempt
+from mdg.web.caller import Network, caller
 from mdg.web.metrics import Metrics
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -33,6 +38,10 @@ _PATH = re.compile(rb"(?:/(?!\.{0,2}(?:/|\Z))[A-Za-z0-9\-._~$:@!&'()*+,=]+)+/?|/
 _PROBES = (b"/livez", b"/readyz")
 """Addresses that answer whatever `Host` says: orchestrators and proxies ask by IP address, or name no host at all."""
 _ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+
+Whose: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+"""What a refusal was about, completed by whose study it is. The same statements are run whether the study is there or
+not, so that the time of an answer says nothing."""
 
 log = structlog.get_logger("mdg.access")
 
@@ -53,7 +62,8 @@ class HeaderTooLarge(Problem):
 
 class Edge:
     """Wraps the application of one listener. `hosts` are the names it answers to, compared with `Host`; `doors` names
-    the path template of an endpoint for log and metrics; `fhir` is the base that a refusal may point to."""
+    the path template of an endpoint for log and metrics; `fhir` is the base that a refusal may point to; `proxies` are
+    the networks whose `proxy_header` says who called."""
 
     def __init__(
         self,
@@ -64,6 +74,9 @@ class Edge:
         doors: Mapping[object, str],
         metrics: Metrics,
         fhir: str,
+        whose: Whose,
+        proxies: Collection[Network] = (),
+        proxy_header: str = "X-Forwarded-For",
     ) -> None:
         self._app = app
         self._audit = audit
@@ -71,13 +84,20 @@ class Edge:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._doors = doors
         self._metrics = metrics
+        self._whose = whose
+        self._proxies = proxies
+        self._proxy_header = proxy_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         state = scope.setdefault("state", {})
-        state["request_id"] = id_ = _request_id(scope)
-        sent = _Sent(send, id_, head=scope["method"] == "HEAD")
+        state["request_id"] = id_ = str(uuid4())
+        with serving(caller(scope, self._proxies, self._proxy_header)) as who:
+            await self._serve(scope, receive, _Sent(send, id_, who.request_id, head=scope["method"] == "HEAD"))
+
+    async def _serve(self, scope: Scope, receive: Receive, sent: _Sent) -> None:
+        id_ = scope["state"]["request_id"]
         began = time.perf_counter()
         reason = ""
         try:
@@ -98,20 +118,19 @@ class Edge:
 
     async def _record(self, problem: Problem, scope: Scope, id_: str) -> Problem:
         """The refusal, recorded; `Unavailable` in its place when the record cannot be made."""
-        failed = problem.status == 401
+        method, door = _method(scope), self._template(scope)
+        details = (("method", method), ("door", door), ("status", str(problem.status)))
         try:
+            about = await self._whose(problem.about)
+            about = {"requester": scope["state"].get("requester"), **about}
             await self._audit.record(
                 Event(
-                    Kind.AUTHENTICATION_FAILED if failed else Kind.REFUSED,
+                    attempt(method, door, problem.status, problem.reason),
                     Outcome.FAILURE if problem.status >= 500 else Outcome.REFUSED,
                     id_,
-                    requester=scope["state"].get("requester"),
                     reason=problem.reason,
-                    details=(
-                        ("method", _method(scope)),
-                        ("door", self._template(scope)),
-                        ("status", str(problem.status)),
-                    ),
+                    details=(*details, *about.pop("details", ())),
+                    **about,
                 )
             )
         except MdgError:
@@ -133,6 +152,7 @@ class Edge:
         say(
             "request",
             request_id=scope["state"]["request_id"],
+            **({"callers_request_id": sent.callers_id} if sent.callers_id else {}),
             method=_method(scope),
             door=door,
             status=status,
@@ -146,10 +166,13 @@ class Edge:
 class _Sent:
     """Sends on, with the headers that every answer has, and counts."""
 
-    def __init__(self, send: Send, request_id: str, *, head: bool) -> None:
+    def __init__(self, send: Send, request_id: str, callers_id: str | None, *, head: bool) -> None:
         self._send = send
-        self._id = request_id.encode()
+        self._ids = [(b"x-request-id", request_id.encode())]
+        if callers_id is not None:
+            self._ids.append((b"x-correlation-id", callers_id.encode()))
         self._head = head
+        self.callers_id = callers_id
         self.status: int | None = None
         self.bytes = 0
 
@@ -159,7 +182,7 @@ class _Sent:
             given = [(name.lower(), value) for name, value in message.get("headers", ())]
             names = {name for name, _ in given}
             given += [(name, value) for name, value in _ALWAYS if name not in names]
-            message = {**message, "headers": [*given, (b"x-request-id", self._id)]}
+            message = {**message, "headers": [*given, *self._ids]}
         elif message["type"] == "http.response.body":
             self.bytes += 0 if self._head else len(message.get("body", b""))
         await self._send(message)
@@ -187,14 +210,6 @@ def as_problem(error: Exception) -> Problem:
 def _method(scope: Scope) -> str:
     """The method for log, metrics and record: strangers may invent any number of them."""
     return scope["method"] if scope["method"] in METHODS else "other"
-
-
-def _request_id(scope: Scope) -> str:
-    given = [value for name, value in scope["headers"] if name == b"x-request-id"]
-    try:
-        return str(UUID(given[0].decode("ascii"))) if len(given) == 1 else str(uuid4())
-    except ValueError:
-        return str(uuid4())
 
 
 def _names_person(scope: Scope) -> bool:

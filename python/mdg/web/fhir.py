@@ -8,7 +8,7 @@ from datetime import tzinfo
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mdg.errors import Invalid, NotFound
+from mdg.errors import Invalid, NotFound, about
 from mdg.exchange.cursor import Cursors
 from mdg.exchange.discovery import Discovery, Read
 from mdg.fhir import Json
@@ -51,15 +51,15 @@ class FhirDoor:
 
     async def imaging_study(self, request: Request) -> Response:
         """`GET /fhir/ImagingStudy/{id}`."""
-        return await self._read(request, self._discovery.imaging_study)
+        return await self._read(request, "ImagingStudy", self._discovery.imaging_study)
 
     async def patient(self, request: Request) -> Response:
         """`GET /fhir/Patient/{id}`."""
-        return await self._read(request, self._discovery.patient)
+        return await self._read(request, "Patient", self._discovery.patient)
 
     async def endpoint(self, request: Request) -> Response:
         """`GET /fhir/Endpoint/{id}`."""
-        return await self._read(request, self._discovery.endpoint)
+        return await self._read(request, "Endpoint", self._discovery.endpoint)
 
     async def _search(self, request: Request, url: Pairs, body: Pairs, raw: bytes) -> Response:
         who, after = requester(request), None
@@ -68,17 +68,20 @@ class FhirDoor:
             if len(url) > 1 or body:
                 raise Invalid("_page stands alone")
             url, after = self._cursors.open(pages[0], who)
-        search = parse(url, body, self._zone, self._fhir)
         asked = b"&".join(part for part in (request.scope["query_string"], raw) if part)
-        return FhirResponse(await self._discovery.search(who, search, asked, request_id(request), after))
+        with about(query=asked):
+            search = parse(url, body, self._zone, self._fhir)
+            with about(patient=search.ihi):
+                return FhirResponse(await self._discovery.search(who, search, asked, request_id(request), after))
 
-    async def _read(self, request: Request, read: Read) -> Response:
+    async def _read(self, request: Request, type_: str, read: Read) -> Response:
         accepts(request, FHIR_TYPES)
         no_parameters(request)
         id_ = request.path_params["id"]
         if not LOGICAL_ID.fullmatch(id_):
             raise NotFound(reason="id-form")
-        resource = await read(requester(request), id_, request_id(request))
+        with about(resource=f"{type_}/{id_}"):
+            resource = await read(requester(request), id_, request_id(request))
         headers = {}
         if "versionId" in resource.get("meta", {}):
             headers = {"ETag": f'W/"{resource["meta"]["versionId"]}"'}

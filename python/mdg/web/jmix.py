@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mdg.access.ticket import from_query
-from mdg.errors import Invalid, NotFound, NotSupported
+from mdg.errors import Invalid, NotFound, NotSupported, about
 from mdg.exchange.release import Release, Wanted
 from mdg.exchange.retrieval import Granted, Retrieval
 from mdg.fhir.imaging_study import UID
@@ -52,21 +52,25 @@ class JmixDoor:
         _no_query(request)
         if await body(request, 1):
             raise Invalid("a renewal has no body")
-        granted = await self._retrieval.renew(requester(request), request.path_params["recipe"], request_id(request))
+        recipe = request.path_params["recipe"]
+        with about(details=(("recipe", recipe),)):
+            granted = await self._retrieval.renew(requester(request), recipe, request_id(request))
         return JsonResponse(self._grant(granted))
 
     async def download(self, request: Request) -> ASGIApp:
         """`GET /api/jmix/r/{recipe}?t=…`: the bytes of a granted envelope."""
         accepts(request, ZIP)
         ticket = from_query(request.scope["query_string"])
-        return self._sent(request, partial(self._retrieval.download, id_=request.path_params["recipe"], ticket=ticket))
+        recipe = request.path_params["recipe"]
+        release = partial(self._retrieval.download, id_=recipe, ticket=ticket)
+        return self._sent(request, release, details=(("recipe", recipe),))
 
     async def by_study(self, request: Request) -> ASGIApp:
         """`GET /api/jmix?studyInstanceUid=…`: the envelope of a study, sealed to the client's key in the directory."""
         accepts(request, ZIP)
         match query(request):
             case [("studyInstanceUid", uid)] if UID.match(uid):
-                return self._sent(request, partial(self._retrieval.fetch, uid=uid))
+                return self._sent(request, partial(self._retrieval.fetch, uid=uid), study_uid=uid)
             case [("studyInstanceUid", _)]:
                 raise Invalid("studyInstanceUid is a DICOM UID")
         raise NotSupported("this address takes exactly one parameter, studyInstanceUid")
@@ -75,21 +79,25 @@ class JmixDoor:
         """`GET /api/jmix/{id}`: a finished envelope."""
         accepts(request, ZIP)
         _no_query(request)
-        return self._sent(request, partial(self._retrieval.stored, envelope_id=_envelope_id(request)))
+        id_ = _envelope_id(request)
+        return self._sent(request, partial(self._retrieval.stored, envelope_id=id_), envelope_id=id_)
 
     async def manifest(self, request: Request) -> Response:
         """`GET /api/jmix/{id}/manifest`: the exact bytes that were signed."""
         accepts(request, JSON)
         _no_query(request)
-        exact = await self._retrieval.manifest(requester(request), _envelope_id(request), request_id(request))
+        id_ = _envelope_id(request)
+        with about(envelope_id=id_):
+            exact = await self._retrieval.manifest(requester(request), id_, request_id(request))
         return Response(exact, media_type="application/json")
 
-    def _sent(self, request: Request, release: Callable[..., Awaitable[Release]]) -> ASGIApp:
-        """The release as an answer, with a place among the streams from before its record until after its end."""
+    def _sent(self, request: Request, release: Callable[..., Awaitable[Release]], **asked: object) -> ASGIApp:
+        """The release as an answer, with a place among the streams from before its record until after its end. `asked`
+        is what a refusal is about."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             who = requester(request)
-            with self._streams.place(who):
+            with about(**asked), self._streams.place(who):
                 given = await release(requester=who, wanted=_wanted(request), request_id=request_id(request))
                 await BulkResponse(given, self._metrics)(scope, receive, send)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
@@ -53,11 +55,11 @@ class RevocationDoor:
         return Response(status_code=204)
 
     def _recorded(self, request: Request, change: str) -> Also:
+        event = Event(Kind.REVOCATION, Outcome.SUCCESS, request_id(request))
+
         async def also(connection: AsyncConnection, made: Revocation) -> None:
             details = (("change", change), (str(made.kind), made.value), ("revocation", made.id))
-            await self._audit.add(
-                connection, Event(Kind.REVOCATION, Outcome.SUCCESS, request_id(request), details=details)
-            )
+            await self._audit.add(connection, replace(event, details=details))
 
         return also
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mdg.access.jwt import Malformed, strict_object
-from mdg.errors import Invalid, NotFound
+from mdg.errors import Invalid, NotFound, about
 from mdg.exchange.notification import Notification
 from mdg.fhir.search import LOGICAL_ID
 from mdg.web.answers import FhirResponse
@@ -37,16 +37,22 @@ class SubscriptionDoor:
 
     async def read(self, request: Request) -> Response:
         """`GET /fhir/Subscription/{id}`."""
-        return FhirResponse(await self._notification.read(requester(request), _id(request), request_id(request)))
+        id_ = _id(request)
+        with about(resource=f"Subscription/{id_}"):
+            return FhirResponse(await self._notification.read(requester(request), id_, request_id(request)))
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /fhir/Subscription/{id}`."""
-        await self._notification.delete(requester(request), _id(request), request_id(request))
+        id_ = _id(request)
+        with about(resource=f"Subscription/{id_}"):
+            await self._notification.delete(requester(request), id_, request_id(request))
         return Response(status_code=204)
 
     async def status(self, request: Request) -> Response:
         """`GET` or `POST /fhir/Subscription/{id}/$status`: one subscription, so there is nothing to ask by."""
-        return FhirResponse(await self._notification.status(requester(request), _id(request), request_id(request)))
+        id_ = _id(request)
+        with about(resource=f"Subscription/{id_}"):
+            return FhirResponse(await self._notification.status(requester(request), id_, request_id(request)))
 
 
 def _id(request: Request) -> str:

@@ -174,11 +174,22 @@ def _audit() -> None:
         _custodian(key=False),
         sa.Column("recorded", Number, nullable=False),
         sa.Column("request_id", sa.Text, nullable=False),
+        sa.Column("callers_id", sa.Text),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("outcome", sa.Text, nullable=False),
+        sa.Column("patient", sa.Text),
+        sa.Column("client", sa.Text),
+        sa.Column("organisation", sa.Text),
+        sa.Column("person", sa.Text),
         sa.Column("salt", sa.LargeBinary, nullable=False),
         sa.Column("event", Document, nullable=False),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_audit_custodian_request_id", "audit", ["custodian", "request_id"])
+    op.create_index("ix_audit_custodian_callers_id", "audit", ["custodian", "callers_id"])
+    op.create_index("ix_audit_custodian_recorded", "audit", ["custodian", "recorded"])
+    for looked_up in ("outcome", "patient", "client", "organisation", "person"):
+        op.create_index(f"ix_audit_custodian_{looked_up}_seq", "audit", ["custodian", looked_up, "seq"])
 
 
 def _identity() -> None:

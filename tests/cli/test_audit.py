@@ -1,0 +1,80 @@
+"""`mdg audit list`: who looked at whom, for a person at a terminal and for export."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from tests.access.test_decide import SUBJECT
+from tests.authority import CUSTODIAN, ORGANISATION, PATIENT
+from tests.cli.conftest import Mdg
+
+from mdg.audit import Agent, Audit
+from mdg.model.caller import Caller
+from mdg.model.event import Event, Kind, Outcome
+from mdg.store import Store
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> Path:
+    """The data folder of a gateway that has answered one search and refused another."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+
+    async def fill() -> None:
+        async with Store.open(str(data / "mdg.sqlite")) as store:
+            audit = Audit(store, CUSTODIAN, Agent("mdg", "0.1", "https://mdg.example.org"))
+            asked: dict[str, Any] = {"requester": SUBJECT, "patient": PATIENT, "caller": Caller("192.0.2.7", None)}
+            await audit.record(Event(Kind.SEARCH, Outcome.SUCCESS, "req-1", query=b"x", **asked))
+            await audit.record(Event(Kind.GRANT, Outcome.REFUSED, "req-2", study_uid="1.2.3", reason="hidden", **asked))
+            await audit.record(Event(Kind.AUTHENTICATION_FAILED, Outcome.REFUSED, "req-3", reason="no-token"))
+
+    anyio.run(fill)
+    return data
+
+
+def test_records_are_listed_for_a_person_newest_first(mdg: Mdg, audited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PATIENT}\n"))
+    shown = mdg("audit", "list", "--data", audited, "--ihi", "-")
+    refused, search = shown.out.splitlines()
+    assert "Disclose Record Lifecycle Event: refused (hidden)" in refused
+    assert refused.endswith("from 192.0.2.7  study 1.2.3")
+    assert "search-type: success" in search
+    assert str(ORGANISATION) in search
+    assert str(PATIENT) not in shown.out
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ((), ["req-3", "req-2", "req-1"]),
+        (("--requester", str(ORGANISATION)), ["req-2", "req-1"]),
+        (("--requester", SUBJECT.client_id, "--outcome", "success"), ["req-1"]),
+        (("--outcome", "refused", "--last", "1"), ["req-3"]),
+        (("--since", "2020-01-01"), ["req-3", "req-2", "req-1"]),
+    ],
+)
+def test_records_are_exported_one_a_line(mdg: Mdg, audited: Path, asked: tuple[str, ...], found: list[str]) -> None:
+    shown = mdg("audit", "list", "--data", audited, "--json", *asked)
+    events = [json.loads(line) for line in shown.out.splitlines()]
+    assert [event["entity"][0]["what"]["identifier"]["value"] for event in events] == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (("--until", "2020-01-01"), 1),
+        (("--requester", "nobody"), 1),
+        (("--since", "yesterday"), 2),
+        (("--outcome", "fine"), 2),
+        (("--ihi", "8003608000000001"), 2),
+    ],
+)
+def test_no_record_and_no_question_have_exit_codes(mdg: Mdg, audited: Path, asked: tuple[str, ...], code: int) -> None:
+    shown = mdg("audit", "list", "--data", audited, *asked)
+    assert (shown.code, shown.out) == (code, "")
