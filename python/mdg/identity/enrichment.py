@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 
 from sqlalchemy import (
     Column,
@@ -41,7 +42,7 @@ JMIX = "jmix"
 IDENTIFIED = "study-identified"
 """The kind of the event that other persons may be meant by the patient of a study."""
 AT_ONCE = 500
-"""Patients that one statement names."""
+"""Patients that one statement names or adds."""
 
 identities = Table(
     "identities",
@@ -116,11 +117,20 @@ async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iter
     """All rows of `identity.csv` become `claims`, in the caller's transaction; registry and subscribers are owed every
     study of a patient for whom another IHI stands there now."""
     kept = tuple(claims)
-    named = select(identities.c.issuer, identities.c.patient, identities.c.ihi).where(
-        identities.c.custodian == custodian, identities.c.origin == CSV
+    of_a_study = select(studies.c.issuer, studies.c.patient).distinct().where(studies.c.custodian == custodian)
+    here = of_a_study.subquery()
+    named = (
+        select(identities.c.issuer, identities.c.patient, identities.c.ihi)
+        .join(here, and_(identities.c.issuer == here.c.issuer, identities.c.patient == here.c.patient))
+        .where(identities.c.custodian == custodian, identities.c.origin == CSV)
     )
+    # Only patients who have a study: a file of a million lines has few that anybody waits to hear of.
+    known = {tuple(row) for row in await connection.execute(of_a_study)}
     before = {tuple(row) for row in await connection.execute(named)}
-    changed = sorted({row[:2] for row in before ^ {(one.local.issuer, one.local.value, one.ihi) for one in kept}})
+    after = {
+        (one.local.issuer, one.local.value, one.ihi) for one in kept if (one.local.issuer, one.local.value) in known
+    }
+    changed = sorted({row[:2] for row in before ^ after})
     await _replace(connection, custodian, CSV, "", kept)
     await connection.execute(delete(files).where(files.c.custodian == custodian))
     for start in range(0, len(changed), AT_ONCE):
@@ -166,19 +176,18 @@ async def _replace(
 ) -> None:
     before = and_(identities.c.custodian == custodian, identities.c.origin == origin, identities.c.study == study)
     await connection.execute(delete(identities).where(before))
-    rows = [
-        {
-            "custodian": custodian,
-            "origin": origin,
-            "study": study,
-            "issuer": claim.local.issuer,
-            "patient": claim.local.value,
-            "ihi": claim.ihi,
-            "source": claim.source,
-            "verified": claim.verified.isoformat() if claim.verified else None,
-            "file": claim.file,
-        }
-        for claim in claims
-    ]
-    if rows:
-        await connection.execute(insert(identities), rows)
+    rest = iter(claims)
+    while some := [_row(claim) for claim in islice(rest, AT_ONCE)]:
+        shared = {"custodian": custodian, "origin": origin, "study": study}
+        await connection.execute(insert(identities), [shared | row for row in some])
+
+
+def _row(claim: Claim) -> dict[str, object]:
+    return {
+        "issuer": claim.local.issuer,
+        "patient": claim.local.value,
+        "ihi": claim.ihi,
+        "source": claim.source,
+        "verified": claim.verified.isoformat() if claim.verified else None,
+        "file": claim.file,
+    }

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from mdg.errors import InputOutput, Refused
@@ -20,6 +21,7 @@ from mdg.model.identity import Ihi, LocalId
 COLUMNS = ["PatientID", "issuer", "IHI", "source", "date"]
 LARGEST = 256 * 1024 * 1024
 """Bytes: about four million patients."""
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 COMPLAINTS = 20
 """Complaints that one answer lists; the rest are counted."""
 
@@ -93,7 +95,7 @@ def _claim(fields: list[str]) -> Claim:
         if not field.isprintable():
             raise ValueError(f"{column} has a control character")
     try:
-        verified = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).date()
+        verified = date.fromisoformat(day if _DAY.fullmatch(day) else "")  # strptime takes a third of an import
     except ValueError:
         raise ValueError("date must be YYYY-MM-DD") from None
     if verified > (datetime.now(UTC) + timedelta(hours=14)).date():  # a date of the easternmost zone, at the latest
