@@ -106,10 +106,8 @@ def test_a_table_of_many_identities(tmp_path: Path, capsys: pytest.CaptureFixtur
         print(f"\nidentities, {READS} reads each, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         for lines, size, first, again in shown:
             for what, taken in (("first", first), ("unchanged", again)):
-                print(
-                    f"{lines:,} lines, {size / 1e6:.1f} MB, {what}: {taken['seconds']:.2f} s (CPU {taken['cpu']:.2f} s), "
-                    f"peak {taken['peak']:.0f} MiB"
-                )
+                print(f"{lines:,} lines, {size / 1e6:.1f} MB, {what}: {taken['seconds']:.2f} s, ", end="")
+                print(f"CPU {taken['cpu']:.2f} s, peak {taken['peak']:.0f} MiB")
         for lines, seconds in ((FEW, few), (MANY, many)):
             p95 = statistics.quantiles(seconds, n=20)[-1]
             print(f"read at {lines:,}: median {statistics.median(seconds) * 1e3:.2f} ms, p95 {p95 * 1e3:.2f} ms")
