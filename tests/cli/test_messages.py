@@ -71,7 +71,9 @@ def test_a_gateway_that_is_down(find: Mdg) -> None:
     assert (said.code, said.err) == (4, f"mdg: {url}: nothing answers there; is the gateway running?\n")
 
 
-@pytest.mark.parametrize("answers", [{}, {"/.well-known/oauth-protected-resource": ["other"]}], ids=["404", "JSON"])
+@pytest.mark.parametrize(
+    "answers", [{}, {"/.well-known/oauth-protected-resource/fhir": ["other"]}], ids=["404", "JSON"]
+)
 def test_another_service(find: Mdg, answers: dict[str, object]) -> None:
     with listening(answers) as url:
         said = find(url)
@@ -87,7 +89,7 @@ def test_the_admin_listener(find: Mdg) -> None:
 def test_another_name_of_the_gateway(find: Mdg) -> None:
     """A proof for `localhost` does not hold at `127.0.0.1`, and the answer would be a 401 that explains nothing."""
     resource = {"resource": "http://127.0.0.1:8080/fhir", "authorization_servers": ["http://127.0.0.1:8080/sandbox"]}
-    with listening({"/.well-known/oauth-protected-resource": resource}) as url:
+    with listening({"/.well-known/oauth-protected-resource/fhir": resource}) as url:
         said = find(url)
     assert said.code == 2
     assert "this gateway is http://127.0.0.1:8080; use that address" in said.err

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from mdg.cli import command_line
 from mdg.cli.terminal import code_of
 from mdg.config import Settings
 from mdg.errors import InputOutput, MdgError, Misuse, Unsupported
+from mdg.fhir.capability_statement import capability_statement
+from mdg.fhir.search import PARAMETERS
 from mdg.identity.identities import WHAT_TO_DO
 from mdg.web.metrics import Metrics
 
@@ -128,6 +131,27 @@ def test_each_endpoint_is_described() -> None:
     assert len(there) > 20
     described = set(re.findall(r"^\| `(/[^`]*)` \|", page("endpoints.md"), re.MULTILINE))
     assert described == there
+
+
+def test_each_search_parameter_is_described_with_its_type() -> None:
+    described = re.findall(
+        r"^\| `([a-zA-Z_:.]+)` \| (token|reference|date|special) \|", page("endpoints.md"), re.MULTILINE
+    )
+    assert described
+    assert dict(described) == {name: parameter.type for name, parameter in PARAMETERS.items()}
+    stated = capability_statement(
+        [("/fhir/ImagingStudy", frozenset({"GET"}))],
+        fhir="https://mdg.example.org/fhir",
+        canonical_base="https://w3id.org/mdg",
+        version="1",
+        published=datetime.now(UTC),
+        issuers=[],
+    )["rest"][0]["resource"][0]
+    offered = {one["name"]: one["type"] for one in stated["searchParam"]}
+    assert offered == {name: dict(described)[name] for name in offered}
+    bases = {re.split("[.:]", name)[0] for name, type_ in described if type_ != "special"}
+    assert bases == set(offered)
+    assert all(f"`{one}`" in page("endpoints.md") for one in stated["searchInclude"])
 
 
 def test_each_metric_is_described() -> None:

@@ -22,7 +22,8 @@ from mdg.exchange.cursor import Cursors
 from mdg.exchange.discovery import Discovery
 from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Judge
-from mdg.fhir.search import parse
+from mdg.fhir.local_numbers import LocalNumbers
+from mdg.fhir.search import Terms, parse
 from mdg.identity import Identities
 from mdg.identity.enrichment import Claim, replace_csv
 from mdg.model.identity import HpiO, Ihi, LocalId
@@ -38,6 +39,8 @@ IHI = Ihi("8003608833357361")
 LOCAL = LocalId("DEMO-0001", "DEMO")
 ZONE = ZoneInfo("Australia/Sydney")
 NOW = datetime(2026, 5, 2, 1, 10, tzinfo=UTC)
+NUMBERS = LocalNumbers(CUSTODIAN, "Example Imaging", "DEMO", "https://w3id.org/mdg")
+TERMS = Terms(ZONE, "https://mdg.example/fhir", NUMBERS)
 WHO = ("patient.identifier", f"{Ihi.system}|{IHI}")
 
 
@@ -142,8 +145,7 @@ async def discovery(
                 Judge(clock=clock),
                 Audit(store, CUSTODIAN, Agent("mdg", "1", "https://mdg.example")),
                 cursors,
-                custodian=CUSTODIAN,
-                default_issuer="DEMO",
+                numbers=NUMBERS,
                 public_url="https://mdg.example",
                 canonical_base="https://w3id.org/mdg",
                 retrievable=True,
@@ -153,7 +155,7 @@ async def discovery(
 
 
 async def search(stories: tuple[Discovery, Cursors], *more: tuple[str, str], who: Requester | None = None) -> Any:
-    asked = parse((), (WHO, *more), ZONE, "https://mdg.example/fhir")
+    asked = parse((), (WHO, *more), TERMS)
     return await stories[0].search(who or requester(), asked, b"", "request")
 
 
@@ -253,7 +255,7 @@ async def test_pages_show_every_study_once_and_in_order(tmp_path: Path) -> None:
             ((name, cursor),) = parse_qsl(urlsplit(links["next"]).query)
             assert (name, urlsplit(links["next"]).path) == ("_page", "/fhir/ImagingStudy")
             parameters, after = stories[1].open(cursor, requester())
-            asked = parse(parameters, (), ZONE, "https://mdg.example/fhir")
+            asked = parse((), parameters, TERMS)
             bundle = await stories[0].search(requester(), asked, b"", "request", after)
     assert len({one["id"] for one in seen}) == len(seen) == 23
     dates = [one["started"] for one in seen]

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.fhir.conftest import NUMBERS
 
 from mdg.errors import Invalid, NotAcceptable, NotSupported, Problem, Required
 from mdg.fhir.capability_statement import capability_statement, interactions
-from mdg.fhir.search import PARAMETERS, ImagingStudySearch, ValueOfIdentifier, parse
+from mdg.fhir.search import PARAMETERS, ImagingStudySearch, Terms, ValueOfIdentifier, parse
 from mdg.model.identity import ACCESSION_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, Ihi
 from mdg.model.imaging import Study
 
@@ -19,11 +20,12 @@ SYSTEM = "http://ns.electronichealth.net.au/id/hi/ihi/1.0"
 FHIR = "https://mdg.example.org/fhir"
 ACCESSION = f"{ACCESSION_SYSTEM}/8003621566684455"
 SYDNEY = ZoneInfo("Australia/Sydney")
+TERMS = Terms(SYDNEY, FHIR, NUMBERS)
 WHO = ("patient.identifier", f"{SYSTEM}|{IHI}")
 
 
 def search(*body: tuple[str, str], url: tuple[tuple[str, str], ...] = ()) -> ImagingStudySearch:
-    return parse(url, body, SYDNEY, FHIR)
+    return parse(url, body, TERMS)
 
 
 @pytest.mark.parametrize("name", ["patient.identifier", "patient:identifier", "subject:Patient.identifier"])
@@ -63,7 +65,14 @@ def test_three_spellings_of_the_patient_are_equal(name: str, value: str) -> None
         ([WHO, ("started", "2026-05-01T25:00")], Invalid),
         ([WHO, ("started", "9999-12-31")], Invalid),
         ([WHO, ("status", "nonsense")], Invalid),
-        ([WHO, ("identifier", "../../etc")], Invalid),
+        ([WHO, ("_id", "")], Invalid),
+        ([WHO, ("modality", "CT,")], Invalid),
+        ([WHO, ("modality", "|")], Invalid),
+        ([WHO, ("_total", "all")], NotSupported),
+        ([WHO, ("_count", "1"), ("_count", "2")], Invalid),
+        ([WHO, ("_sort", "started"), ("_sort", "-started")], Invalid),
+        ([WHO, ("_format", "json"), ("_format", "application/json")], Invalid),
+        ([WHO, ("subject:Patient", "a b")], Invalid),
         ([WHO, ("_format", "xml")], NotAcceptable),
         ([WHO, ("access_token", "abc")], NotSupported),
         ([WHO, ("modality", "C" * 1025)], Invalid),
@@ -86,6 +95,7 @@ def test_refusals_name_their_kind_and_repeat_no_value(body: list[tuple[str, str]
         (("identifier", "x 8003 6088 3335 7361"),),
         ((str(IHI), "x"),),
         (("practitioner.identifier", "x"),),
+        (("basedon:identifier", "A26-00417"),),
     ],
 )
 def test_identifier_of_a_person_in_a_url_names_the_post_that_works(url: tuple[tuple[str, str], ...]) -> None:
@@ -110,7 +120,19 @@ def test_parameters_of_url_and_body_are_merged(study: Study) -> None:
         ("_id", "01JV3W8ZC0D2E4F6G8H0J2K4M6", "01JV3W8ZC0D2E4F6G8H0J2K4M7"),
         ("modality", "CT", "MR"),
         ("modality", "http://dicom.nema.org/resources/ontology/DCM|OT", "urn:other|CT"),
-        ("bodysite", "51185008", "69536005"),
+        ("modality", "http://dicom.nema.org/resources/ontology/DCM|", "urn:other|"),
+        ("modality", "MR,CT", "|CT"),
+        ("modality", "CT", "CT\\"),
+        ("modality", "CT", "C\\T"),
+        ("bodysite", "816094009", "69536005"),
+        ("bodysite", "http://snomed.info/sct|", "urn:other|816094009"),
+        ("identifier", "urn:dicom:uid|", "urn:x|1.2.36.1.99.1"),
+        ("identifier", "1.2.36.1.99.1", "../../etc"),
+        ("series", "urn:dicom:uid|urn:oid:1.2.36.1.99.1.2", "urn:x|1.2.36.1.99.1.2"),
+        ("status", "http://hl7.org/fhir/imagingstudy-status|available", "urn:other|available"),
+        ("basedon:identifier", f"{ACCESSION}|", "urn:other|"),
+        ("subject:Patient", f"{FHIR}/Patient/01JV3W8ZC0D2E4F6G8H0J2K4M7", "https://elsewhere.example/Patient/x"),
+        ("patient", "Patient/x,01JV3W8ZC0D2E4F6G8H0J2K4M7", "Device/01JV3W8ZC0D2E4F6G8H0J2K4M7"),
         ("series", "1.2.36.1.99.1.2", "1.2.36.1.99.1.3"),
         ("status", "available", "registered"),
         ("basedon:identifier", "A26-00417", "A26"),
@@ -153,8 +175,30 @@ def test_an_unknown_date_satisfies_no_date(bare: Study) -> None:
 
 
 def test_links_carry_neither_patient_nor_person() -> None:
-    found = search(WHO, ("patient", "pt-1"), ("modality", "CT"), ("_count", "5"))
-    assert found.shareable == (("modality", "CT"), ("_count", "5"))
+    found = search(WHO, ("patient", "pt-1"), ("modality", "CT"), ("basedon:identifier", "A26-00417"), ("_count", "5"))
+    assert found.shareable == [("modality", "CT"), ("_count", "5")]
+    assert ("basedon:identifier", "A26-00417") in found.asked
+    assert str(IHI) not in str(found.asked)
+
+
+def test_a_parameter_that_is_repeated_narrows_the_search(study: Study) -> None:
+    mine, other = ("patient", study.patient_id), ("patient", "another")
+    for pair in ((mine, other), (other, mine), (other, ("patient", "x"))):
+        assert not search(WHO, *pair).matches(study)
+    assert search(WHO, mine, ("subject", f"Patient/{study.patient_id},x")).matches(study)
+    assert not search(WHO, ("status", "cancelled"), ("status", "available")).matches(study)
+    assert search(WHO, ("status", "cancelled,available"), ("status", "available")).matches(study)
+    assert search(WHO, ("_count", "7"), ("_count", "7")).count == 7
+
+
+def test_a_reference_to_an_order_finds_nothing(study: Study) -> None:
+    assert not search(WHO, ("basedon", "ServiceRequest/1")).matches(study)
+
+
+def test_an_escaped_character_stands_for_itself(study: Study) -> None:
+    odd = replace(study, accession="A,1|2\\$")
+    assert search(WHO, ("basedon:identifier", "A\\,1\\|2\\\\\\$")).matches(odd)
+    assert not search(WHO, ("basedon:identifier", "A,1")).matches(odd)
 
 
 def test_count_is_capped_not_refused() -> None:

@@ -224,6 +224,13 @@ def test_a_handshake_has_no_event() -> None:
     assert (told["type"], told["status"], "notification-event" in told) == ("handshake", "requested", False)
 
 
+def test_status_has_an_id_and_a_self_link_as_every_search_set() -> None:
+    bundle = status(ONE, FHIR, BASE)
+    assert bundle["link"] == [{"relation": "self", "url": f"{FHIR}/Subscription/sub-1/$status"}]
+    (entry,) = bundle["entry"]
+    assert entry["fullUrl"] == f"urn:uuid:{entry['resource']['id']}"
+
+
 def test_status_is_a_search_set_that_names_the_subscription() -> None:
     bundle = status(ONE, FHIR, BASE)
     assert (bundle["type"], bundle["total"]) == ("searchset", 1)

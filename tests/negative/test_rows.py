@@ -202,7 +202,9 @@ async def prepare(case: Case, world: World, number: int) -> Sent:
 def check_answer(case: Case, answer: Answer) -> None:
     status, _, challenge = ANSWERS[case.said["answer"]]
     assert answer.status == status, answer.text[:2000]
-    assert answer.header("www-authenticate") == (challenge or "")
+    shown, _, place = answer.header("www-authenticate").partition(", resource_metadata=")
+    assert shown == (challenge or "")
+    assert place.endswith('/.well-known/oauth-protected-resource/fhir"') == bool(challenge)
     assert not answer.header("server")
     assert not answer.header("x-powered-by")
     assert not [name for name, _ in answer.headers if name.startswith("access-control-")]

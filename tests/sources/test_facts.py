@@ -50,7 +50,18 @@ def test_series_number(value: str | None, expected: int | None) -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("CT", "CT"), (None, "OT"), ("ct", "OT"), ("C\\T", "OT"), ("A" * 17, "OT"), ("SR", "SR")],
+    [
+        ("CT", "CT"),
+        (None, "OT"),
+        ("ct", "OT"),
+        ("C\\T", "OT"),
+        ("XYZZY", "OT"),
+        ("C", "OT"),
+        ("RTSTRUCT", "RTSTRUCT"),
+        ("DS", "DS"),
+        ("A" * 17, "OT"),
+        ("SR", "SR"),
+    ],
 )
 def test_modality(value: str | None, expected: str) -> None:
     assert facts.modality(value) == expected
@@ -69,7 +80,22 @@ def test_modality(value: str | None, expected: str) -> None:
     ],
 )
 def test_name(value: str | None, expected: tuple[str | None, tuple[str, ...]]) -> None:
-    assert facts.name(value) == expected
+    found = facts.name(value)
+    assert (found.family, found.given) == expected
+
+
+def test_prefix_and_suffix_of_a_name_are_read() -> None:
+    assert facts.name("Lovelace^Ada^King^Countess^PhD") == ("Lovelace", ("Ada", "King"), "Countess", "PhD")
+
+
+def test_date_time_and_offset_of_a_study_are_of_one_instance() -> None:
+    dated = {"StudyDate": "20190611"}
+    timed = {"StudyDate": "20190612", "StudyTime": "101010", "TimezoneOffsetFromUTC": "+0930"}
+    early = {"StudyDate": "20190612", "StudyTime": "090000"}
+    assert facts.started([dated, timed], MELBOURNE) == "2019-06-11"
+    assert facts.started([timed, early], MELBOURNE) == "2019-06-12T09:00:00+10:00"
+    assert facts.started([{"StudyDate": "20190612"}, timed], MELBOURNE) == "2019-06-12T10:10:10+09:30"
+    assert facts.started([{"StudyTime": "080000"}, timed], MELBOURNE) == "2019-06-12T10:10:10+09:30"
 
 
 def test_sex_laterality_and_birth_date_know_only_their_codes() -> None:

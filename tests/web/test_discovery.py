@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.web.test_overload import multiply
 
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, made_up
@@ -114,6 +117,64 @@ async def test_a_search_by_the_id_of_a_hidden_study_costs_what_one_by_an_unknown
         assert costs[0] == costs[1]
 
 
+async def test_the_current_version_is_read_as_the_study_and_no_other_is_kept(start: Start) -> None:
+    async with start() as gateway:
+        study = (await gateway.consumer.search()).json()["entry"][0]["resource"]
+        path = f"/fhir/ImagingStudy/{study['id']}"
+        read = await gateway.consumer.ask("GET", path)
+        vread = await gateway.consumer.ask("GET", f"{path}/_history/{study['meta']['versionId']}")
+        other = await gateway.consumer.ask("GET", f"{path}/_history/2")
+    assert (vread.status_code, vread.json()) == (200, read.json())
+    assert other.status_code == 404
+    assert read.headers["etag"] == 'W/"1"'
+    assert parsedate_to_datetime(read.headers["last-modified"]) == datetime.fromisoformat(
+        study["meta"]["lastUpdated"]
+    ).replace(microsecond=0)
+
+
+async def test_format_counts_before_accept(start: Start) -> None:
+    async with start() as gateway:
+        xml = {"Accept": "application/fhir+xml"}
+        form = {"patient.identifier": f"{SYSTEM}|{EXAMPLE_IHI}", "_format": "json"}
+        asked = [
+            await gateway.consumer.ask("POST", SEARCH, data=form, headers=xml),
+            await gateway.consumer.ask("GET", "/fhir/ImagingStudy?_id=x&_format=json", headers=xml),
+            await gateway.consumer.ask("GET", "/fhir/metadata?_format=json&mode=full", headers=xml),
+            await gateway.consumer.ask("GET", "/fhir/ImagingStudy?_id=x&_format=xml"),
+            await gateway.consumer.ask("GET", "/fhir/ImagingStudy?_id=x", headers=xml),
+        ]
+    assert [answer.status_code for answer in asked] == [200, 200, 200, 406, 406]
+
+
+async def test_a_next_page_takes_what_stock_clients_add_and_keeps_its_filters(start: Start) -> None:
+    """HAPI and Firely add `_format`, medplum `_count`; the accession number is in no link and still counts."""
+    async with start() as gateway:
+        number = "A26-00417"
+        await multiply(gateway.rooms, 5, accession=number)
+        asked = {"_count": "2", "basedon:identifier": number}
+        first = (await gateway.consumer.search(**asked)).json()
+        links = {link["relation"]: link["url"] for link in first["link"]}
+        assert number not in json.dumps(links)
+        path = links["next"].removeprefix(gateway.url)
+        for more, shown in (("", 2), ("&_count=1000", 3), ("&_format=json&_pretty=true", 2)):
+            page = (await gateway.consumer.ask("GET", path + more)).json()
+            assert (page["total"], [one["search"]["mode"] for one in page["entry"]].count("match")) == (5, shown), more
+        for more in ("&modality=CT", "&_page=x", "&patient=x", "&_format=xml"):
+            assert (await gateway.consumer.ask("GET", path + more)).status_code in (400, 406)
+        none = (await gateway.consumer.search(_count="2", **{"basedon:identifier": "another"})).json()
+        assert none["total"] == 0
+
+
+async def test_the_challenge_names_the_document_of_this_resource(start: Start) -> None:
+    """RFC 9728 3.1, 3.3 and 5.1: the document is found by the address of the resource, and names it."""
+    async with start() as gateway:
+        refused = await gateway.consumer.http.get(f"{gateway.url}/fhir/ImagingStudy")
+        place = f"{gateway.url}/.well-known/oauth-protected-resource/fhir"
+        assert refused.headers["www-authenticate"] == f'DPoP algs="ES256", resource_metadata="{place}"'
+        document = (await gateway.consumer.http.get(place)).json()
+        assert document["resource"] == f"{gateway.url}/fhir"
+
+
 @pytest.mark.parametrize("kind", ["ImagingStudy", "Patient", "Endpoint"])
 async def test_hidden_and_absent_are_read_alike(start: Start, kind: str) -> None:
     """C2: another patient's resource answers as a random id does."""
@@ -144,6 +205,12 @@ async def test_hidden_and_absent_are_read_alike(start: Start, kind: str) -> None
         (("GET", "/fhir/ImagingStudy?_page=abc"), None, 404, "not-found"),
         (("PUT", "/fhir/ImagingStudy/x"), "{}", 405, "not-supported"),
         (("PATCH", "/fhir/Patient/x"), "{}", 405, "not-supported"),
+        (("POST", "/fhir/Patient/_search"), WHO, 404, "not-found"),
+        (("POST", "/fhir/Endpoint/_search"), "patient=x", 404, "not-found"),
+        (("POST", f"/fhir/Patient/_search?identifier={EXAMPLE_IHI}"), "x=y", 400, "not-supported"),
+        (("PUT", f"/fhir/Patient/{EXAMPLE_IHI}"), "{}", 400, "not-supported"),
+        (("GET", "/fhir/ImagingStudy?patient=x&basedon:identifier=A26"), None, 400, "not-supported"),
+        (("GET", "/fhir/metadata?mode=terminology"), None, 400, "not-supported"),
         (("GET", "/fhir/Patient/$everything"), None, 404, "not-found"),
         (("GET", "/fhir/$export"), None, 404, "not-found"),
         (("GET", "/metrics"), None, 404, "not-found"),
@@ -188,7 +255,7 @@ async def test_the_statement_promises_what_answers_and_nothing_else(start: Start
     async with start() as gateway:
         statement = (await gateway.consumer.http.get(f"{gateway.url}/fhir/metadata")).json()
         types = {one["type"]: {i["code"] for i in one["interaction"]} for one in statement["rest"][0]["resource"]}
-        assert types == {"ImagingStudy": {"read", "search-type"}, "Patient": {"read"}, "Endpoint": {"read"}}
+        assert types == {"ImagingStudy": {"read", "search-type", "vread"}, "Patient": {"read"}, "Endpoint": {"read"}}
         for type_ in (*types, "DiagnosticReport", "ServiceRequest", "Observation"):
             searched = await gateway.consumer.ask("GET", f"/fhir/{type_}?_count=1")
             assert (searched.status_code in (200, 400)) == ("search-type" in types.get(type_, ())), type_

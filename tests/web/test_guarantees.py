@@ -41,6 +41,7 @@ PUBLIC = {
     "/readyz",
     "/fhir/metadata",
     "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-protected-resource/fhir",
     "/.well-known/smart-configuration",
     "/fhir/.well-known/smart-configuration",
     "/ief-capability-statement",
@@ -96,10 +97,12 @@ async def calls(gateway: Any) -> dict[str, tuple[str, str, dict[str, str], bytes
     subscription["channel"]["endpoint"] = f"{NOBODY}/notified"
     made = await consumer.ask("POST", "/fhir/Subscription", json=subscription, **asked)
     own = f"/fhir/Subscription/{made.json()['id']}"
+    read = f"/fhir/ImagingStudy/{study['id']}"
     return {
         "GET /fhir/ImagingStudy": ("GET", f"/fhir/ImagingStudy?patient={patient}", {}, b""),
         "POST /fhir/ImagingStudy/_search": ("POST", "/fhir/ImagingStudy/_search", FORM, form),
-        "GET /fhir/ImagingStudy/{id}": ("GET", f"/fhir/ImagingStudy/{study['id']}", {}, b""),
+        "GET /fhir/ImagingStudy/{id}": ("GET", read, {}, b""),
+        "GET /fhir/ImagingStudy/{id}/_history/{version}": ("GET", f"{read}/_history/1", {}, b""),
         "GET /fhir/Patient/{id}": ("GET", f"/fhir/{patient}", {}, b""),
         "GET /fhir/Endpoint/{id}": ("GET", f"/fhir/{study['endpoint'][0]['reference']}", {}, b""),
         "GET /api/jmix": ("GET", f"/api/jmix?studyInstanceUid={uid}", {}, b""),

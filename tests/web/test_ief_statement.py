@@ -90,6 +90,25 @@ async def test_what_is_switched_off_has_no_address_in_it(start: Start, off: str)
     assert {item for item, address in addresses.items() if address} == {item for item, offered in on.items() if offered}
 
 
+@pytest.mark.parametrize(
+    ("accept", "page"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/json, text/html;q=0.1", False),
+        ("text/html, application/json;q=0.9", True),
+        ("text/html;q=0.1, */*;q=0.5", False),
+        ("text/*, application/json;q=0.5", True),
+        ("text/html, application/json", False),
+        (BROWSER["Accept"], True),
+    ],
+)
+async def test_the_weights_of_accept_say_whether_it_is_a_page(start: Start, accept: str, page: bool) -> None:
+    async with start() as gateway:
+        answer = await gateway.consumer.http.get(f"{gateway.url}{STATEMENT}", headers={"Accept": accept})
+    assert (answer.status_code, answer.headers["content-type"].startswith("text/html")) == (200, page)
+
+
 async def test_an_unchanged_statement_is_not_sent_again(start: Start) -> None:
     async with start() as gateway:
         address = f"{gateway.url}{STATEMENT}.json"

@@ -29,9 +29,9 @@ pytestmark = pytest.mark.anyio
 SEARCH = "/fhir/ImagingStudy/_search"
 
 
-async def multiply(rooms: Rooms, number: int) -> str:
+async def multiply(rooms: Rooms, number: int, **changed: str) -> str:
     """Gives the patient of the phantom `number` studies more, all newer than the phantom, whose StudyInstanceUID is
-    returned: it stands on the last page."""
+    returned: it stands on the last page. `changed` are columns of theirs."""
 
     async def copy(connection: AsyncConnection) -> str:
         (study,) = (await connection.execute(select(studies))).mappings()
@@ -39,7 +39,7 @@ async def multiply(rooms: Rooms, number: int) -> str:
         (one,) = (await connection.execute(select(series))).mappings()
         uids = [f"1.2.9.{n}" for n in range(number)]
         later = {"started": "2099-01-01T10:00:00+11:00"}
-        copies = [{**study, **later, "uid": uid, "id": f"{n:032x}"} for n, uid in enumerate(uids)]
+        copies = [{**study, **later, **changed, "uid": uid, "id": f"{n:032x}"} for n, uid in enumerate(uids)]
         await connection.execute(insert(versions), [{**version, "uid": uid} for uid in uids])
         await connection.execute(insert(studies), copies)
         await connection.execute(insert(series), [{**one, "study": uid, "uid": f"{uid}.1"} for uid in uids])

@@ -34,6 +34,7 @@ from mdg.exchange.reception import Reception
 from mdg.exchange.registration import Registrar
 from mdg.exchange.retrieval import Retrieval
 from mdg.exchange.workshop import Workshop
+from mdg.fhir.local_numbers import LocalNumbers
 from mdg.identity import Identities
 from mdg.keys import Directory, HttpDirectory, Keyring
 from mdg.model.event import Event, Kind, Outcome
@@ -64,6 +65,7 @@ class Rooms:
     cursors: Cursors
     discovery: Discovery
     retrieval: Retrieval
+    numbers: LocalNumbers
     envelopes: Envelopes
     workshop: Workshop
     reception: Reception
@@ -96,6 +98,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
     audit = Audit(store, custodian, Agent("mdg", __version__, settings.public_url))
     identities = Identities(store, custodian, settings.default_issuer)
     issuer, zone = settings.default_issuer, settings.time_zone
+    numbers = LocalNumbers(custodian, settings.name, issuer, settings.canonical_base)
     folder = FolderSource(store, custodian, settings.folders, default_issuer=issuer, time_zone=zone)
     received = ReceivedSource(store, custodian, settings.data / "received", time_zone=zone)
     await received.sweep()
@@ -124,7 +127,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         directory=directory,
         standing=gate,
         custodian=custodian,
-        default_issuer=issuer,
+        numbers=numbers,
         minimum_level=settings.minimum_level,
     )
     tokens = Tokens(token_url(settings), outbound, keyring, custodian)
@@ -196,13 +199,13 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
             judge,
             audit,
             cursors,
-            custodian=custodian,
-            default_issuer=issuer,
+            numbers=numbers,
             public_url=settings.public_url,
             canonical_base=settings.canonical_base,
             retrievable=settings.capabilities.retrieval,
         ),
         retrieval=retrieval,
+        numbers=numbers,
         envelopes=envelopes,
         workshop=workshop,
         reception=reception,

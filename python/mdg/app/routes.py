@@ -22,6 +22,7 @@ from mdg.config import is_loopback
 from mdg.exchange.refusal import whose
 from mdg.fhir import Json
 from mdg.fhir.capability_statement import capability_statement
+from mdg.fhir.search import Terms
 from mdg.sandbox import create_app as create_sandbox
 from mdg.web.admin import AdminDoor, AdminLock
 from mdg.web.authentication import Authentication
@@ -52,8 +53,7 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
     fhir = FhirDoor(
         rooms.discovery,
         rooms.cursors,
-        settings.time_zone,
-        f"{settings.public_url}/fhir",
+        Terms(settings.time_zone, f"{settings.public_url}/fhir", rooms.numbers),
         lambda: _statement(rooms, routes),
     )
     streams = Streams(settings.streams, settings.streams_each)
@@ -98,6 +98,7 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
         Route("/fhir/metadata", fhir.metadata),
+        Route("/.well-known/oauth-protected-resource/fhir", known.protected_resource),
         Route("/.well-known/oauth-protected-resource", known.protected_resource),
         Route("/.well-known/smart-configuration", known.smart_configuration),
         Route("/fhir/.well-known/smart-configuration", known.smart_configuration),
@@ -111,6 +112,7 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
             locked("/fhir/ImagingStudy", fhir.search_by_url),
             locked("/fhir/ImagingStudy/_search", fhir.search, methods=["POST"]),
             locked("/fhir/ImagingStudy/{id}", fhir.imaging_study),
+            locked("/fhir/ImagingStudy/{id}/_history/{version}", fhir.imaging_study_version),
             locked("/fhir/Patient/{id}", fhir.patient),
         ]
     if on.discovery and on.retrieval:

@@ -123,7 +123,7 @@ async def _authority(outbound: Outbound, gateway: str) -> str:
     from mdg.sandbox.answers import is_loopback
 
     try:
-        answer = await outbound.get(f"{gateway}/.well-known/oauth-protected-resource")
+        answer = await outbound.get(f"{gateway}/.well-known/oauth-protected-resource/fhir")
     except InputOutput as error:
         raise InputOutput(gateway, "nothing answers there; is the gateway running?") from error
     match _json(answer):

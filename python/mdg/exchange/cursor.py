@@ -57,7 +57,7 @@ class Cursors:
     def seal(
         self, requester: Requester, search: ImagingStudySearch, last: Study, parameters: Sequence[tuple[str, str]]
     ) -> str:
-        """The `_page` value that continues after `last`; `parameters` are the search as its links show it."""
+        """The `_page` value that continues after `last`; `parameters` are the search without its IHI."""
         content = {
             "parameters": list(parameters),
             "id": last.id,

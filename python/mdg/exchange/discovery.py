@@ -19,11 +19,12 @@ from mdg.fhir import Json
 from mdg.fhir.bundle import searchset
 from mdg.fhir.endpoint import endpoint_id, jmix_endpoint
 from mdg.fhir.imaging_study import imaging_study
+from mdg.fhir.local_numbers import LocalNumbers
 from mdg.fhir.operation_outcome import partial_outcome
 from mdg.fhir.patient import patient as patient_resource
 from mdg.fhir.search import ImagingStudySearch
 from mdg.model.event import Event, Kind, Outcome
-from mdg.model.identity import HpiO, Ihi
+from mdg.model.identity import Ihi
 from mdg.model.imaging import Study
 from mdg.model.request import Action, Requester, Verdict
 
@@ -39,8 +40,7 @@ class Discovery:
         audit: Audit,
         cursors: Cursors,
         *,
-        custodian: HpiO,
-        default_issuer: str,
+        numbers: LocalNumbers,
         public_url: str,
         canonical_base: str,
         retrievable: bool,
@@ -49,8 +49,7 @@ class Discovery:
         self._judge = judge
         self._audit = audit
         self._cursors = cursors
-        self._custodian = custodian
-        self._default_issuer = default_issuer
+        self._numbers = numbers
         self._public_url = public_url
         self._canonical_base = canonical_base
         self._retrievable = retrievable
@@ -93,24 +92,29 @@ class Discovery:
                 details=tuple(("unanswered", name) for name, _ in unanswered),
             )
         )
-        parameters = self._shareable(search, patients)
+        who = self._patients_of(search, patients)
         more = len(rest) > len(page) > 0
         return searchset(
             f"{self._public_url}/fhir",
             total=len(matches),
-            matches=[imaging_study(study, ihi, self._endpoints(study)) for study in page],
+            matches=[imaging_study(study, ihi, self._endpoints(study), self._numbers) for study in page],
             included=included,
             outcomes=[partial_outcome(unanswered, request_id)] if unanswered else [],
-            self_url=self._url(parameters),
-            next_url=self._url([("_page", self._cursors.seal(requester, search, page[-1], parameters))])
+            self_url=self._url([*who, *search.shareable]),
+            next_url=self._url([("_page", self._cursors.seal(requester, search, page[-1], [*who, *search.asked]))])
             if more
             else None,
         )
 
-    async def imaging_study(self, requester: Requester, id_: str, request_id: str) -> Json:
-        """ImagingStudy `id_`. `NotFound` when it is absent or hidden, all alike."""
+    async def imaging_study(
+        self, requester: Requester, id_: str, request_id: str, *, version: str | None = None
+    ) -> Json:
+        """ImagingStudy `id_`, if `version` is its present one or not given. `NotFound` when it is absent or hidden, all
+        alike."""
         held, ihi, verdict = await self._study(requester, "ImagingStudy", id_)
-        resource = imaging_study(held.study, ihi, self._endpoints(held.study))
+        if version not in (None, str(held.study.key.version)):
+            raise NotFound(reason="version")
+        resource = imaging_study(held.study, ihi, self._endpoints(held.study), self._numbers)
         await self._record_read(requester, f"ImagingStudy/{id_}", held, verdict, request_id)
         return resource
 
@@ -184,7 +188,7 @@ class Discovery:
         answer."""
         shown = {one.study.patient_id for one in held if self._allowed(requester, "Patient", one)}
         known, unanswered = await self._holdings.patients(ihi)
-        resources = [patient_resource(one, ihi, self._custodian, self._default_issuer) for one in known]
+        resources = [patient_resource(one, ihi, self._numbers) for one in known]
         return [one for one in resources if one["id"] in shown], unanswered
 
     def _allowed(self, requester: Requester, scope_type: str, held: Held) -> bool:
@@ -193,11 +197,10 @@ class Discovery:
     def _endpoints(self, study: Study) -> list[str]:
         return [endpoint_id(study)] if self._retrievable else []
 
-    def _shareable(self, search: ImagingStudySearch, patients: set[str]) -> list[tuple[str, str]]:
-        """The search without the person: by the opaque ids of the patients that the answer shows anyway."""
-        named = search.patient_ids & patients if search.patient_ids else patients
-        who = [("patient", ",".join(f"Patient/{id_}" for id_ in sorted(named)))] if named else []
-        return [*who, *search.shareable]
+    def _patients_of(self, search: ImagingStudySearch, patients: set[str]) -> list[tuple[str, str]]:
+        """The person of a search as a parameter: the opaque ids of the patients that the answer shows anyway."""
+        named = patients if search.patient_ids is None else search.patient_ids & patients
+        return [("patient", ",".join(f"Patient/{id_}" for id_ in sorted(named)))] if named else []
 
     def _url(self, parameters: Sequence[tuple[str, str]]) -> str:
         query = urlencode(parameters, safe="/:|,")

@@ -322,7 +322,8 @@ def _erase_others(folder: Path, live: set[str], older: float) -> int:
     return erased
 
 
-def identifiers_of(held: Held, record_system: str) -> Identifiers:
-    """(system, value) of the patient for metadata.json: the IHI, then the custodian's own number, scoped (fhir-au
-    1.4)."""
-    return (Ihi.system, str(held.ihi)), (record_system, held.study.patient.value)
+def identifiers_of(held: Held, record_system: str | None) -> Identifiers:
+    """(system, value) of the patient for metadata.json: the IHI, then the local number in its namespace, if it has
+    one."""
+    ihi = (Ihi.system, str(held.ihi))
+    return (ihi, (record_system, held.study.patient.value)) if record_system else (ihi,)

@@ -25,7 +25,7 @@ from mdg.exchange.judge import PAYLOAD, Judge, Standing
 from mdg.exchange.ranges import select
 from mdg.exchange.release import Release, Wanted
 from mdg.exchange.workshop import Workshop
-from mdg.fhir.patient import record_system
+from mdg.fhir.local_numbers import LocalNumbers
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
@@ -65,7 +65,7 @@ class Retrieval:
         directory: Directory,
         standing: Standing,
         custodian: HpiO,
-        default_issuer: str,
+        numbers: LocalNumbers,
         minimum_level: int,
     ) -> None:
         self._holdings = holdings
@@ -77,7 +77,7 @@ class Retrieval:
         self._directory = directory
         self._standing = standing
         self._custodian = custodian
-        self._default_issuer = default_issuer
+        self._numbers = numbers
         self._minimum_level = minimum_level
         self._workshop = workshop
 
@@ -207,7 +207,7 @@ class Retrieval:
         return verdict
 
     def _identifiers(self, held: Held) -> Identifiers:
-        return identifiers_of(held, record_system(held.study.patient, self._custodian, self._default_issuer))
+        return identifiers_of(held, self._numbers.record_system(held.study.patient))
 
     async def _make_for_request(self, requester: Requester, asked: RetrievalRequest, held: Held) -> Envelope:
         return await self._make(requester, asked.card, held, recipient=asked.public_key, digest=asked.digest)

@@ -15,13 +15,14 @@ from mdg.fhir.search import INCLUDES, PARAMETERS
 from mdg.fhir.subscription import PROFILE, STATUS_OPERATION, TOPIC_EXTENSION, topic_canonical
 from mdg.model.subscription import Topic
 
-_TYPE_PATH = re.compile(r"/fhir/(?P<type>[A-Z][A-Za-z]+)(?P<rest>/_search|/\{id\}|)")
+_TYPE_PATH = re.compile(r"/fhir/(?P<type>[A-Z][A-Za-z]+)(?P<rest>/_search|/\{id\}/_history/\{version\}|/\{id\}|)")
 _INTERACTIONS = {
     ("", "GET"): "search-type",
     ("", "POST"): "create",
     ("/_search", "POST"): "search-type",
     ("/{id}", "GET"): "read",
     ("/{id}", "DELETE"): "delete",
+    ("/{id}/_history/{version}", "GET"): "vread",
 }
 _PROFILES = {"Patient": "http://hl7.org.au/fhir/core/StructureDefinition/au-core-patient", "Subscription": PROFILE}
 

@@ -21,7 +21,12 @@ def jmix_endpoint(study: Study, public_url: str, canonical_base: str) -> Json:
             "display": "JMIX envelope over HTTPS",
         },
         "managingOrganization": {
-            "identifier": {"system": study.key.custodian.system, "value": str(study.key.custodian)}
+            "type": "Organization",
+            "identifier": {
+                "type": {"coding": [{"system": "http://terminology.hl7.org.au/CodeSystem/v2-0203", "code": "NOI"}]},
+                "system": study.key.custodian.system,
+                "value": str(study.key.custodian),
+            },
         },
         "payloadType": [{"coding": [{"system": CODE_SYSTEM_DCM, "code": "113014", "display": "Study"}]}],
         "payloadMimeType": ["application/zip"],

@@ -10,9 +10,11 @@ import re
 from collections.abc import Sequence
 
 from mdg.fhir import CODE_SYSTEM_DCM, CODE_SYSTEM_IDENTIFIER_TYPE, Json
+from mdg.fhir.body_sites import BODY_SITES, Site
 from mdg.fhir.dates import instant
+from mdg.fhir.local_numbers import LocalNumbers
 from mdg.fhir.patient import ihi_identifier
-from mdg.model.identity import ACCESSION_SYSTEM, Ihi
+from mdg.model.identity import Ihi
 from mdg.model.imaging import Series, Study
 
 UID_SYSTEM = "urn:dicom:uid"
@@ -21,36 +23,9 @@ UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9]\d*)(\.(0|[1-9]\d*))*\Z", re.ASCII)
 
 SNOMED = "http://snomed.info/sct"
 LATERALITY = {"R": ("24028007", "Right"), "L": ("7771000", "Left"), "B": ("51440002", "Right and left")}
-BODY_SITES = {
-    # PS3.16 Annex L: Body Part Examined -> SNOMED CT; a word that is not here is left out, never invented.
-    "ABDOMEN": ("818981001", "Abdomen"),
-    "ANKLE": ("70258002", "Ankle joint"),
-    "BRAIN": ("12738006", "Brain"),
-    "BREAST": ("76752008", "Breast"),
-    "CHEST": ("51185008", "Thorax"),
-    "CSPINE": ("122494005", "Cervical spine"),
-    "ELBOW": ("16953009", "Elbow joint"),
-    "FOOT": ("56459004", "Foot"),
-    "HAND": ("85562004", "Hand"),
-    "HEAD": ("69536005", "Head"),
-    "HEART": ("80891009", "Heart"),
-    "HIP": ("24136001", "Hip joint"),
-    "KIDNEY": ("64033007", "Kidney"),
-    "KNEE": ("72696002", "Knee"),
-    "LIVER": ("10200004", "Liver"),
-    "LSPINE": ("122496007", "Lumbar spine"),
-    "LUNG": ("39607008", "Lung"),
-    "NECK": ("45048000", "Neck"),
-    "PELVIS": ("816092008", "Pelvis"),
-    "PROSTATE": ("41216001", "Prostate"),
-    "SHOULDER": ("16982005", "Shoulder"),
-    "SKULL": ("89546000", "Skull"),
-    "TSPINE": ("122495006", "Thoracic spine"),
-    "WRIST": ("74670003", "Wrist joint"),
-}
 
 
-def imaging_study(study: Study, ihi: Ihi, endpoints: Sequence[str]) -> Json:
+def imaging_study(study: Study, ihi: Ihi, endpoints: Sequence[str], numbers: LocalNumbers) -> Json:
     """The ImagingStudy of `study`, whose patient is `ihi`; `endpoints` are logical ids of Endpoints, JMIX first."""
     resource: Json = {
         "resourceType": "ImagingStudy",
@@ -74,7 +49,7 @@ def imaging_study(study: Study, ihi: Ihi, endpoints: Sequence[str]) -> Json:
         "modality": [{"system": CODE_SYSTEM_DCM, "code": code} for code in study.modalities],
         "subject": {"reference": f"Patient/{study.patient_id}", "type": "Patient", "identifier": ihi_identifier(ihi)},
         "started": study.started,
-        "basedOn": [_based_on(study)] if study.accession else None,
+        "basedOn": [_based_on(study, numbers)] if study.accession else None,
         "endpoint": [{"reference": f"Endpoint/{id_}", "type": "Endpoint"} for id_ in endpoints],
         "numberOfSeries": len(study.series),
         "numberOfInstances": study.instances,
@@ -84,7 +59,7 @@ def imaging_study(study: Study, ihi: Ihi, endpoints: Sequence[str]) -> Json:
     return {name: value for name, value in resource.items() if value not in (None, [])}
 
 
-def _based_on(study: Study) -> Json:
+def _based_on(study: Study, numbers: LocalNumbers) -> Json:
     """The order as a logical reference: R6 moves the accession number here, and MADO has it here already."""
     return {
         "type": "ServiceRequest",
@@ -95,20 +70,20 @@ def _based_on(study: Study) -> Json:
                     {"system": CODE_SYSTEM_DCM, "code": "121022"},
                 ]
             },
-            "system": accession_system(study),
+            "system": numbers.accession_system(study),
             "value": study.accession,
+            "assigner": {"display": study.accession_issuer or numbers.name},
         },
     }
 
 
-def accession_system(study: Study) -> str:
-    """Whose number it is: the HPI-O scoped system of the custodian, where no URI was given as issuer."""
-    issuer = study.accession_issuer or ""
-    return issuer if issuer.startswith(("http://", "https://", "urn:")) else f"{ACCESSION_SYSTEM}/{study.key.custodian}"
+def body_site(series: Series) -> Site | None:
+    """The part of the body that a series shows, as far as Body Part Examined is a defined term."""
+    return BODY_SITES.get((series.body_part or "").strip().upper())
 
 
 def _series(series: Series) -> Json:
-    site = BODY_SITES.get((series.body_part or "").strip().upper())
+    site = body_site(series)
     side = LATERALITY.get((series.laterality or "").strip().upper())
     element: Json = {
         "uid": series.uid,
@@ -116,7 +91,7 @@ def _series(series: Series) -> Json:
         "modality": {"system": CODE_SYSTEM_DCM, "code": series.modality},
         "description": series.description,
         "numberOfInstances": series.instances,
-        "bodySite": {"system": SNOMED, "code": site[0], "display": site[1]} if site else None,
+        "bodySite": {"system": SNOMED, "code": site.code, "display": site.display} if site else None,
         "laterality": {"system": SNOMED, "code": side[0], "display": side[1]} if side else None,
     }
     return {name: value for name, value in element.items() if value is not None}

@@ -123,9 +123,15 @@ def notification(
 
 def status(one: Subscription, fhir: str, canonical_base: str) -> Json:
     """The answer of `$status`."""
-    resource = _status(one, Said.QUERY, fhir, canonical_base)
-    entry = {"fullUrl": uuid4().urn, "resource": resource, "search": {"mode": "match"}}
-    return {"resourceType": "Bundle", "type": "searchset", "total": 1, "entry": [entry]}
+    id_ = uuid4()
+    resource = {**_status(one, Said.QUERY, fhir, canonical_base), "id": str(id_)}
+    return {
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "total": 1,
+        "link": [{"relation": "self", "url": f"{fhir}/Subscription/{one.id}/$status"}],
+        "entry": [{"fullUrl": id_.urn, "resource": resource, "search": {"mode": "match"}}],
+    }
 
 
 def _status(

@@ -59,7 +59,8 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """The demographics that a study carries. `birth_date` is `YYYY-MM-DD`, `sex` `M`, `F`, `O` or None."""
+    """The demographics that a study carries; the names are the components of PatientName. `birth_date` is `YYYY-MM-DD`,
+    `sex` `M`, `F`, `O` or None."""
 
     id: str
     local: LocalId
@@ -67,6 +68,8 @@ class Patient:
     given: tuple[str, ...]
     birth_date: str | None
     sex: str | None
+    prefix: str | None = None
+    suffix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from mdg._core import Header
@@ -34,7 +35,15 @@ _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _DATE = re.compile(r"([0-9]{4})[.]?([0-9]{2})[.]?([0-9]{2})")
 _TIME = re.compile(r"([0-9]{2}):?(?:([0-9]{2}):?(?:([0-9]{2})(?:\.[0-9]{0,6})?)?)?")
 _OFFSET = re.compile(r"([+-])([0-9]{2})([0-5][0-9])")
-_CODE = re.compile(r"[A-Z0-9][A-Z0-9 _]{0,15}")
+_IN_USE = """
+    ANN AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DG DMS DOC DX ECG EEG EMG EOG EPS ES FID GM HC HD IO IOL IVOCT IVUS
+    KER KO LEN LS M3D MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS OT PA PLAN POS PR PT PX REG RESP RF RG RTDOSE
+    RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA
+    XA XAPROTOCOL XC
+"""
+_RETIRED = "AS CD CF CP CS DD DF DM DS EC FA FS LP MA MS OPR ST VF"
+MODALITIES = frozenset((*_IN_USE.split(), *_RETIRED.split()))
+"""The defined terms of Modality."""
 
 
 def facts(header: Header, part: str) -> tuple[str, str, str, Facts]:
@@ -123,21 +132,35 @@ def day(value: str | None) -> date | None:
 
 def started(rows: Sequence[Facts], zone: ZoneInfo) -> str | None:
     """ImagingStudy.started: StudyDate and StudyTime with TimezoneOffsetFromUTC, else with the offset that `zone` had on
-    that day. A partial time counts from its beginning; without a valid time it is the date alone."""
-    on = day(first(rows, "StudyDate"))
-    at = _TIME.fullmatch(first(rows, "StudyTime") or "")
-    if on is None or at is None:
-        return on.isoformat() if on else None
-    hour, minute, second = (int(part or 0) for part in at.groups())
-    try:
-        clock = time(hour, minute, min(second, 59))  # PS3.5 allows second 60, FHIR and datetime do not
-    except ValueError:
+    that day; all of the instance that is earliest by date, then by time. A partial time counts from its beginning;
+    without a valid time it is the date alone."""
+    said = [(on, _clock(row), row) for row in rows if (on := day(_text(row, "StudyDate"))) is not None]
+    if not said:
+        return None
+    on, clock, row = min(said, key=lambda one: (one[0], one[1] is None, one[1] or time.min))
+    if clock is None:
         return on.isoformat()
-    moment = datetime.combine(on, clock, _offset(first(rows, "TimezoneOffsetFromUTC")) or zone)
+    moment = datetime.combine(on, clock, _offset(_text(row, "TimezoneOffsetFromUTC")) or zone)
     offset = moment.utcoffset()
     if offset is None or offset.seconds % 60:
         return on.isoformat()  # local mean time before standard zones: FHIR has no seconds in an offset
     return moment.isoformat()
+
+
+def _text(row: Facts, keyword: str) -> str | None:
+    return first([row], keyword)
+
+
+def _clock(row: Facts) -> time | None:
+    """The StudyTime of one instance; None if it has none that is valid."""
+    found = _TIME.fullmatch(_text(row, "StudyTime") or "")
+    if found is None:
+        return None
+    hour, minute, second = (int(part or 0) for part in found.groups())
+    try:
+        return time(hour, minute, min(second, 59))  # PS3.5 allows second 60, FHIR and datetime do not
+    except ValueError:
+        return None
 
 
 def _offset(value: str | None) -> timezone | None:
@@ -150,8 +173,9 @@ def _offset(value: str | None) -> timezone | None:
 
 
 def modality(value: str | None) -> str:
-    """A code string; `OT` (other) when the series has none that is valid."""
-    return value if value is not None and _CODE.fullmatch(value) else "OT"
+    """A defined term of Modality (PS3.3 C.7.3.1.1.1), retired ones too; `OT` (other) for anything else: DCM has no code
+    for it, so a resource that held it would be invalid."""
+    return value if value in MODALITIES else "OT"
 
 
 def series_number(value: str | None) -> int | None:
@@ -171,10 +195,20 @@ def sex(value: str | None) -> str | None:
     return value if value in {"M", "F", "O"} else None
 
 
-def name(value: str | None) -> tuple[str | None, tuple[str, ...]]:
-    """(family, given names) of the first component group of a PN that says anything (PS3.5 6.2.1)."""
+class Name(NamedTuple):
+    """The components of a PN (PS3.5 6.2.1): the middle name is the last of `given`."""
+
+    family: str | None = None
+    given: tuple[str, ...] = ()
+    prefix: str | None = None
+    suffix: str | None = None
+
+
+def name(value: str | None) -> Name:
+    """The first component group of a PN that says anything."""
     for group in (value or "").split("="):
         parts = [text(part) for part in group.split("^")]
         if any(parts):
-            return parts[0], tuple(part for part in parts[1:3] if part)
-    return None, ()
+            family, given, middle, prefix, suffix, *_ = (*parts, None, None, None, None)
+            return Name(family, tuple(part for part in (given, middle) if part), prefix, suffix)
+    return Name()

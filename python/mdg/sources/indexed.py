@@ -54,7 +54,16 @@ class IndexedSource:
             row = (await connection.execute(statement)).one_or_none()
         if row is None:
             return None
-        return Patient(row.id, LocalId(row.value, row.issuer), row.family, tuple(row.given), row.birth_date, row.sex)
+        return Patient(
+            id=row.id,
+            local=LocalId(row.value, row.issuer),
+            family=row.family,
+            given=tuple(row.given),
+            birth_date=row.birth_date,
+            sex=row.sex,
+            prefix=row.prefix,
+            suffix=row.suffix,
+        )
 
     async def study(self, uid: str, patients: Sequence[LocalId]) -> Study | None:
         """The current version, if it is of these patients and its files are here and agree on whose they are."""

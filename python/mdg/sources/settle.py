@@ -210,11 +210,13 @@ async def _keep_patient(
     connection: AsyncConnection, custodian: HpiO, local: LocalId, rows: Sequence[facts.Facts]
 ) -> None:
     """The patient row: a new random id at first sight, then the demographics of the study that settled last."""
-    family, given = facts.name(facts.first(rows, "PatientName"))
+    name = facts.name(facts.first(rows, "PatientName"))
     born = facts.day(facts.first(rows, "PatientBirthDate"))
     values = {
-        "family": family,
-        "given": list(given),
+        "family": name.family,
+        "given": list(name.given),
+        "prefix": name.prefix,
+        "suffix": name.suffix,
         "birth_date": born.isoformat() if born else None,
         "sex": facts.sex(facts.first(rows, "PatientSex")),
     }

@@ -63,6 +63,8 @@ patients = Table(
     Column("id", Text, nullable=False, unique=True),
     Column("family", Text),
     Column("given", Document, nullable=False),
+    Column("prefix", Text),
+    Column("suffix", Text),
     Column("birth_date", Text),
     Column("sex", Text),
 )

@@ -3,7 +3,8 @@ value is repeated in a refusal (security-tests 2, 4 F and G)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from urllib.parse import parse_qsl
 
 import anyio
@@ -21,6 +22,8 @@ PATIENCE = 30.0
 """Seconds that a body may take, whatever its size."""
 SLOWEST = 1000
 """Bytes a second that a body must come with after that (security-tests F14)."""
+_QVALUE = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", re.ASCII)
+"""RFC 9110 12.4.2."""
 FHIR_TYPES = ("application/fhir+json", "application/json", "application/json+fhir")
 
 
@@ -43,12 +46,14 @@ def query(request: Request) -> Pairs:
     return _pairs(request.scope["query_string"])
 
 
-def no_parameters(request: Request) -> None:
-    """`NotSupported` for any parameter but `_format` and `_pretty`, which each read of a resource takes."""
+def no_parameters(request: Request, **allowed: Collection[str]) -> None:
+    """`NotSupported` for any parameter but `_format` and `_pretty`, which each read of a resource takes, and those with
+    one of their `allowed` values."""
     for name, value in query(request):
-        if name not in ("_format", "_pretty"):
-            raise NotSupported("this address takes no parameters")
-        check_format(name, value)
+        if name in ("_format", "_pretty"):
+            check_format(name, value)
+        elif value not in allowed.get(name, ()):
+            raise NotSupported("this address does not take that parameter, or not with that value")
 
 
 async def body(request: Request, limit: int) -> bytes:
@@ -83,21 +88,34 @@ def media_type(request: Request, accepted: Collection[str]) -> None:
         raise UnsupportedMedia("Content-Type is " + " or ".join(accepted))
 
 
-def accepts(request: Request, offered: Collection[str]) -> None:
-    """`NotAcceptable` unless `Accept` admits one of the `offered` media types (RFC 9110 12.5.1)."""
+def accepts(request: Request, offered: Sequence[str], body: Pairs = ()) -> str:
+    """The one of the `offered` media types that `Accept` prefers (RFC 9110 12.5.1), the first of equals;
+    `NotAcceptable` if it admits none. `_format` of a FHIR request, in its URL or `body`, counts before `Accept`."""
+    formats = [value for name, value in (*query(request), *body) if name == "_format"] if offered == FHIR_TYPES else []
+    for value in formats:
+        check_format("_format", value)
     wanted = ",".join(request.headers.getlist("accept"))
-    if not wanted.strip() or any(_admits(part, offered) for part in wanted.split(",")):
-        return
-    raise NotAcceptable("offered here: " + ", ".join(offered))
+    if formats or not wanted.strip():
+        return offered[0]
+    weights = {type_: _weight(wanted.split(","), type_) for type_ in offered}
+    best = max(offered, key=lambda type_: weights[type_])
+    if weights[best] <= 0:
+        raise NotAcceptable("offered here: " + ", ".join(offered))
+    return best
 
 
-def _admits(part: str, offered: Collection[str]) -> bool:
-    name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-    for parameter in parameters:
-        key, _, value = parameter.partition("=")
-        if (key == "q" and value.strip("0.") == "") or (key == "fhirversion" and value not in ("4.0", "4.0.1")):
-            return False
-    return name == "*/*" or any(name in (type_, type_.split("/", maxsplit=1)[0] + "/*") for type_ in offered)
+def _weight(ranges: Sequence[str], type_: str) -> float:
+    """The weight that the most specific of the media ranges gives to a type; 0 if none of them admits it."""
+    patterns = (type_, type_.split("/", maxsplit=1)[0] + "/*", "*/*")
+    best = (len(patterns), 0.0)
+    for part in ranges:
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        pairs = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in parameters)}
+        if name not in patterns or pairs.get("fhirversion", "4.0") not in ("4.0", "4.0.1"):
+            continue
+        weight = float(pairs["q"]) if _QVALUE.fullmatch(pairs.get("q", "")) else 1.0
+        best = min(best, (patterns.index(name), weight), key=lambda one: (one[0], -one[1]))
+    return best[1]
 
 
 def _pairs(raw: bytes) -> Pairs:

@@ -81,6 +81,7 @@ class Edge:
         self._app = app
         self._audit = audit
         self._fhir = fhir
+        self._resource_metadata = f"{fhir.removesuffix('/fhir')}/.well-known/oauth-protected-resource/fhir"
         self._hosts = frozenset(host.lower() for host in hosts)
         self._doors = doors
         self._metrics = metrics
@@ -105,8 +106,12 @@ class Edge:
             await self._app(scope, receive, sent)
         except Exception as error:
             problem = as_problem(error)
-            if problem.status in (400, 404) and _names_person(scope):
+            if problem.status == 405 and scope["method"] == "POST" and scope["path"].endswith("/_search"):
+                problem = NotFound(reason="not-searched")  # `_search` is no id: a type that is not searched has none
+            if problem.status in (400, 404, 405) and _names_person(scope):
                 problem = person_in_url(self._fhir)  # whatever the address: the caller learns what works (K3)
+            if problem.headers.get("WWW-Authenticate", "").startswith("DPoP "):  # RFC 9728 5.1
+                problem.headers["WWW-Authenticate"] += f', resource_metadata="{self._resource_metadata}"'
             reason = problem.reason
             if problem.status >= 500:
                 log.error("failed", request_id=id_, reason=reason, error=type(error).__name__, where=where(error))

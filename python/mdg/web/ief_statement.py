@@ -93,9 +93,8 @@ class IefStatementDoor:
         self._html = page(title, _body(statement, self._json), sandbox=sandbox).encode()
 
     async def negotiated(self, request: Request) -> Response:
-        """`GET /ief-capability-statement`: a page for browsers, JSON for machines."""
-        accepts(request, (JSON, HTML))
-        return self._answer(request, HTML if HTML in request.headers.get("accept", "") else JSON)
+        """`GET /ief-capability-statement`: a page for browsers, JSON for machines, by the weights of `Accept`."""
+        return self._answer(request, accepts(request, (JSON, HTML)))
 
     async def as_json(self, request: Request) -> Response:
         """`GET /ief-capability-statement.json`: the document."""

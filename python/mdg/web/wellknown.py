@@ -31,7 +31,8 @@ class WellKnownDoor:
         self._scopes = [scope for name, scopes in SCOPES.items() if name in capabilities for scope in scopes]
 
     async def protected_resource(self, request: Request) -> Response:
-        """`GET /.well-known/oauth-protected-resource` (RFC 9728 2)."""
+        """`GET /.well-known/oauth-protected-resource/fhir` (RFC 9728 3.1: the path of the resource stands behind), and
+        the same document without `/fhir` for clients that ask at the root."""
         return JsonResponse(
             {
                 "resource": f"{self._public_url}/fhir",

@@ -35,6 +35,8 @@ def _index() -> None:
         sa.Column("id", sa.Text, nullable=False, unique=True),
         sa.Column("family", sa.Text),
         sa.Column("given", Document, nullable=False),
+        sa.Column("prefix", sa.Text),
+        sa.Column("suffix", sa.Text),
         sa.Column("birth_date", sa.Text),
         sa.Column("sex", sa.Text),
     )
