@@ -56,6 +56,12 @@ def test_the_proxies_pass_host_on_and_speak_http_1_1() -> None:
     assert caddy is not None
     assert nginx[1].count("{") == nginx[1].count("}")
     assert caddy[1].count("{") == caddy[1].count("}")
-    for needed in ("proxy_http_version 1.1;", "proxy_set_header Host $http_host;", "proxy_buffering off;"):
+    assert 'trusted_proxies = ["127.0.0.1/32"]' in page
+    for needed in (
+        "proxy_set_header X-Forwarded-For $remote_addr;",
+        "proxy_http_version 1.1;",
+        "proxy_set_header Host $http_host;",
+        "proxy_buffering off;",
+    ):
         assert needed in nginx[1]
     assert "versions 1.1" in caddy[1]

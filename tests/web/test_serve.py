@@ -286,3 +286,4 @@ def test_a_study_that_cannot_be_found_is_said_at_the_end(phantom: Path, tmp_path
         shown.close()
     assert "3 instances of 1 study" in lines[0]
     assert f"1 study cannot be found yet (no IHI): mdg index --problems --data {tmp_path / 'data'}" in lines
+    assert "1 line of identity.csv matches no file: compare PatientID and issuer with the files" in lines
