@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.databases import Server
 from tests.store.works import add, attempt, rows
 
-from mdg.errors import InputOutput, Misuse, Unavailable, Unsupported
+from mdg.errors import InputOutput, Misuse, Unavailable
 from mdg.store import Store
 from mdg.store.postgresql import WRITERS
 
@@ -249,7 +249,7 @@ async def test_what_the_server_says_at_the_door_is_passed_on(postgresql: Server)
 async def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     monkeypatch.delitem(sys.modules, "mdg.store.postgresql", raising=False)
-    with pytest.raises(Unsupported, match=r"pip install 'mdg\[postgres\]'"):
+    with pytest.raises(InputOutput, match=r"pip install 'mdg\[postgres\]'"):
         async with Store.open("postgresql://localhost/mdg"):
             pass
 

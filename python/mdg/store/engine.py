@@ -57,8 +57,8 @@ class Store:
         and migrated. With `read_only` nothing is made, migrated or locked.
 
         `InputOutput`: it cannot be used, and why: another process has the file, it lies on a network file system, it is
-        damaged or made by a newer version; the server does not answer, or may lose what it has committed.
-        `Unsupported`: another kind of database, or its driver is not installed. `Misuse`: it is no URL.
+        damaged or made by a newer version; the server does not answer, or may lose what it has committed; the driver is
+        not installed. `Unsupported`: another kind of database. `Misuse`: it is no URL.
         """
         database = _database(url)
         if read_only:
@@ -198,6 +198,6 @@ def _database(url: str) -> Database:
             from mdg.store.postgresql import PostgreSQL
         except ImportError as error:
             why = "the driver of PostgreSQL is not installed here: pip install 'mdg[postgres]'"
-            raise Unsupported("database", why) from error
+            raise InputOutput("database", why) from error
         return PostgreSQL(url)
     raise Unsupported(scheme, "data is kept in SQLite or PostgreSQL; give the path of a file, or postgresql://…")
