@@ -12,13 +12,20 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from tests.access.test_decide import SUBJECT
+from tests.authority import CUSTODIAN, ORGANISATION
 from tests.cli.conftest import Mdg, Said
 
+from mdg.audit import Agent
+from mdg.audit.event import to_fhir
+from mdg.cli import audit
 from mdg.cli.stage import free_port
+from mdg.model.event import Event, Kind, Outcome
 
 SETTINGS = """
 custodian = "8003621566684455"
@@ -311,3 +318,12 @@ def test_a_closed_standard_error_changes_nothing(keys: Path, sealed: Path) -> No
     command = f"'{sys.executable}' -m mdg.cli verify '{sealed}' --trust '{keys / 'provider.card.json'}' 2>&-"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, "signature: full" in done.stdout) == (0, True), done
+
+
+def test_the_parties_of_a_record_have_their_roles() -> None:
+    """The gateway that kept the record is not the one who did it."""
+    event = Event(Kind.SEARCH, Outcome.SUCCESS, "req-1", requester=SUBJECT)
+    agent = Agent("mdg", "0.1", "https://mdg.example.org")
+    line = audit._line(to_fhir(event, CUSTODIAN, agent, datetime(2026, 11, 24, tzinfo=UTC)))
+    parties = f"by {SUBJECT.client_id}, at {CUSTODIAN}, for {SUBJECT.practitioner}, purpose TREAT, of {ORGANISATION}"
+    assert line.endswith(f": success  {parties}")

@@ -8,7 +8,7 @@ sent is kept beside it, so that the records of both sides of an exchange can be 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -151,16 +151,28 @@ async def _events(database: str, request_id: str) -> tuple[list[dict[str, Any]],
         return await recorded(store, request_id)
 
 
+def _parties(agents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each party of an event with its role: `by` a client, `at` a gateway, `for` a user, `of` an organisation."""
+    said: list[str] = []
+    for place, agent in enumerate(agents):
+        organisation = agent["type"]["coding"][0]["code"] == "PROV"
+        word = ("by", "at")[place] if place < 2 else "of" if organisation else "for"
+        who = agent["who"]
+        name = who.get("identifier", {}).get("value") or who.get("display", "not identified")
+        said.append(f"{word} {name}")
+        said += [f"purpose {use['coding'][0]['code']}" for use in agent.get("purposeOfUse", ())]
+    return said
+
+
 def _line(event: Mapping[str, Any]) -> str:
     """When, what, how it ended and why, by whom and from where, and about which study."""
     what = event["subtype"][0].get("display", event["subtype"][0]["code"])
     outcome = OUTCOMES.get(event["outcome"], event["outcome"])
     why = f" ({event['outcomeDesc']})" if event.get("outcomeDesc") else ""
-    named = [agent.get("who", {}).get("identifier", {}).get("value") for agent in event["agent"]]
-    who = ", ".join(dict.fromkeys(name for name in named if name)) or "nobody known"
     came = [agent["network"]["address"] for agent in event["agent"] if agent.get("network", {}).get("type") == "2"]
     objects = [entity.get("what", {}).get("identifier", {}) for entity in event["entity"]]
     about = [
         f"  study {one['value'].removeprefix('urn:oid:')}" for one in objects if one.get("system") == "urn:dicom:uid"
     ]
-    return f"{event['recorded']}  {what}: {outcome}{why}  by {who}" + "".join([*(f" from {a}" for a in came), *about])
+    who = ", ".join([*_parties(event["agent"]), *(f"from {address}" for address in came)])
+    return f"{event['recorded']}  {what}: {outcome}{why}  {who}{''.join(about)}"
