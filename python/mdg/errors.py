@@ -233,13 +233,24 @@ class Throttled(Problem):
 
 
 class Unavailable(Problem):
-    """Something needed for a safe answer is not there; nothing was released."""
+    """Something needed for a safe answer is not there; nothing was released.
+
+    `failure` says to the operator what could not be read or written, and why. It is never sent to a caller.
+    """
 
     status = 503
     issue = "transient"
 
-    def __init__(self, diagnostics: str = "try again later", *, reason: str, retry_after: int = 5) -> None:
+    def __init__(
+        self,
+        diagnostics: str = "try again later",
+        *,
+        reason: str,
+        retry_after: int = 5,
+        failure: InputOutput | None = None,
+    ) -> None:
         super().__init__(diagnostics, reason=reason, headers={"Retry-After": str(retry_after)})
+        self.failure = failure
 
 
 class Upstream(Problem):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.authority import CUSTODIAN, ISSUER, ORGANISATION, PUBLIC_URL, Authority
 
-from mdg.access import Gate, Issuer, Jwks, Replay, Revocations
+from mdg.access import Gate, Issuer, Jwks, Replay, Revocations, SteadyClock
 from mdg.errors import InputOutput
 from mdg.keys import LocalDirectory
 from mdg.model.request import Requester
@@ -97,6 +97,6 @@ async def world(store: Store, clock: Clock) -> World:
     issuer = Issuer(ISSUER, Jwks(f"{ISSUER}/jwks", site, clock=clock.monotonic))
     directory = LocalDirectory([], [ORGANISATION])
     revocations = Revocations(store, CUSTODIAN)
-    replay = Replay(store, CUSTODIAN)
+    replay = Replay(store, CUSTODIAN, SteadyClock(store, CUSTODIAN, clock))
     gate = Gate([issuer], directory, replay, PUBLIC_URL, revocations=revocations, clock=clock)
     return World(authority, site, directory, revocations, replay, clock, gate)

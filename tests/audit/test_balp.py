@@ -23,7 +23,9 @@ Json = dict[str, Any]
 AGENT = Agent("mdg", "0.1", "https://mdg.example.org")
 CALLER = Caller("192.0.2.7", "a7a1f9f0-2d2f-4c0b-8a59-0e1f4f0a7c11")
 AT = datetime(2026, 5, 2, 1, 0, tzinfo=UTC)
-OURS = frozenset({Kind.QUERY_SENT, Kind.RETRIEVAL_SENT, Kind.IMPORT, Kind.REGISTER, Kind.START, Kind.STOP})
+OURS = frozenset(
+    {Kind.QUERY_SENT, Kind.RETRIEVAL_SENT, Kind.IMPORT, Kind.REGISTER, Kind.IDENTITIES_LOADED, Kind.START, Kind.STOP}
+)
 """Kinds that no token of a caller is behind."""
 CLAIMED = {
     Kind.SEARCH: "PatientQuery",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -100,9 +103,47 @@ async def test_a_full_disk_refuses_all_of_the_group_and_recovers(tmp_path: Path)
             for number in range(10):
                 tasks.start_soon(attempt, store, f"{number}" + "9" * 3000)
         assert refused == 10 - len(await rows(store)) > 0
+        with pytest.raises(Unavailable) as caught:
+            await store.write(add("9" * 3000))
+        assert caught.value.failure is not None
+        assert "no space is left" in str(caught.value.failure)
+        assert str(store.failure) == str(caught.value.failure)
         await store.write(lambda connection: limit(connection, 1 << 20))
         await store.write(add("after"))
         assert "after" in await rows(store)
+        assert store.failure is None
+
+
+async def test_readers_that_are_cancelled_hold_nothing_up(tmp_path: Path) -> None:
+    """Each is cancelled while its query runs, and leaves neither a task that waits for ever nor a thread."""
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 300000) SELECT max(x) FROM n"
+    reading = 0
+
+    async def read(store: Store) -> None:
+        nonlocal reading
+        async with store.read() as connection:
+            reading += 1
+            await connection.exec_driver_sql(endless)
+
+    def threads() -> int:
+        return sum("_connection_worker" in thread.name for thread in threading.enumerate())
+
+    before = asyncio.all_tasks(), threads()
+    async with Store.open(str(tmp_path / "mdg.db")) as store:
+        for _ in range(20):
+            async with anyio.create_task_group() as tasks:
+                reading = 0
+                for _ in range(3):
+                    tasks.start_soon(read, store)
+                while reading < 3:
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+        await store.write(add("1"))
+        assert await rows(store) == ["1"]
+    assert asyncio.all_tasks() == before[0]
+    with anyio.fail_after(30):
+        while threads() > before[1]:  # noqa: ASYNC110 -- a thread tells nobody that it has ended
+            await anyio.sleep(0.01)
 
 
 async def test_exactly_one_connection_can_write(tmp_path: Path) -> None:

@@ -110,11 +110,11 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, phantom: Path) -> Start:
-    """Starts gateways: `async with start(**settings) as running`; `decide=` replaces the decision."""
+    """Starts gateways: `async with start(**settings) as running`; `decide=`, `clock=` and `trust_clock=` go to it."""
 
     @asynccontextmanager
     async def run(name: str = "provider", **given: Any) -> AsyncIterator[Running]:
-        decide = {"decide": given.pop("decide")} if "decide" in given else {}
+        replaced = {what: given.pop(what) for what in ("decide", "clock", "trust_clock") if what in given}
         public, admin = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         url, admin_url = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in (public, admin))
         csv = tmp_path / f"{name}.csv"
@@ -132,7 +132,7 @@ def start(tmp_path: Path, phantom: Path) -> Start:
             "admin_bind": admin_url.removeprefix("http://"),
         }
         settings = Settings.load(**(values | given))
-        async with open_gateway(settings, **decide) as rooms, anyio.create_task_group() as tasks:
+        async with open_gateway(settings, **replaced) as rooms, anyio.create_task_group() as tasks:
             costs = Costs()
             tasks.start_soon(listen, costs.counted(create_public(rooms)), public, rooms.stopping.wait)
             tasks.start_soon(listen, create_admin(rooms), admin, rooms.stopping.wait)

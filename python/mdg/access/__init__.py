@@ -3,6 +3,7 @@
 One function decides (`decide`); nothing behind `Gate` sees a token.
 """
 
+from mdg.access.clock import SteadyClock
 from mdg.access.decide import decide, require
 from mdg.access.issuer import Issuer, Jwks
 from mdg.access.replay import Replay
@@ -20,6 +21,7 @@ __all__ = [
     "RetrievalRequest",
     "Revocation",
     "Revocations",
+    "SteadyClock",
     "Tickets",
     "decide",
     "require",

@@ -1,5 +1,5 @@
-"""What may be used once: DPoP proofs and the nonces of retrieval requests, remembered until they could not be used
-anyway.
+"""What may be used once: DPoP proofs and the nonces of retrieval requests, remembered until a day after they could not
+be used anyway: so long a clock that went wrong may take to be put right.
 
 The table is shared by all processes of a gateway, so that one use here forbids a second one there.
 """
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Column, Select, Table, Text, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mdg.access.clock import SteadyClock
 from mdg.errors import Conflict
 from mdg.model.identity import HpiO
 from mdg.store import Store
 from mdg.store.schema import Number, custodian, metadata, microseconds
 
 SWEEP = timedelta(minutes=1)  # between two deletions of what has lapsed
+LATE = timedelta(days=1)  # between the end of a use and its deletion
 
 REPLAY = Table(
     "replay",
@@ -33,26 +35,28 @@ REPLAY = Table(
 
 
 class Replay:
-    """The uses that one custodian's gateway has seen."""
+    """The uses that one custodian's gateway has seen. Each use is written with the time at which it was seen."""
 
-    def __init__(self, store: Store, custodian: HpiO) -> None:
+    def __init__(self, store: Store, custodian: HpiO, clock: SteadyClock) -> None:
         self._store = store
         self._custodian = custodian
+        self._clock = clock
         self._under_way: set[tuple[str, str]] = set()
-        self._swept = datetime.min.replace(tzinfo=UTC)
+        self._swept: datetime | None = None
 
     async def seen(self, kind: str, key: str, until: datetime) -> bool:
         """Records the use of `key`, atomically and durably; True when it had been used before. `Unavailable` when the
-        store cannot record it."""
+        store cannot record it, or the clock is behind."""
         row = {"custodian": self._custodian, "kind": kind, "key": key, "until": microseconds(until)}
-        now = datetime.now(UTC)
-        sweep = now >= self._swept + SWEEP
+        now = self._clock()
+        sweep = self._swept is None or now >= self._swept + SWEEP
         if sweep:
             self._swept = now
 
         async def use(connection: AsyncConnection) -> bool:
+            await self._clock.keep(connection)
             if sweep:
-                await connection.execute(delete(REPLAY).where(REPLAY.c.until < microseconds(now)))
+                await connection.execute(delete(REPLAY).where(REPLAY.c.until < microseconds(now - LATE)))
             if (await connection.execute(self._used(kind, key))).first() is not None:
                 return True
             try:

@@ -15,7 +15,7 @@ import anyio
 from anyio import to_thread
 
 from mdg import __version__
-from mdg.access import Gate, Issuer, Jwks, Replay, Revocations, Tickets, decide
+from mdg.access import Gate, Issuer, Jwks, Replay, Revocations, SteadyClock, Tickets, decide
 from mdg.app.services import directory_url, issuers, origins, registry_url, token_url
 from mdg.audit import Audit
 from mdg.audit.event import Agent
@@ -52,6 +52,7 @@ class Rooms:
 
     settings: Settings
     store: Store
+    clock: SteadyClock
     keyring: Keyring
     outbound: Outbound
     directory: Directory
@@ -75,10 +76,13 @@ class Rooms:
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings, *, decide: Decide = decide, clock: Clock = utc_now) -> AsyncIterator[Rooms]:
-    """Opens all rooms, and closes them in the reverse order. `decide` and `clock` are given by tests only."""
+async def open_gateway(
+    settings: Settings, *, decide: Decide = decide, clock: Clock = utc_now, trust_clock: bool = False
+) -> AsyncIterator[Rooms]:
+    """Opens all rooms, and closes them in the reverse order. `decide` and `clock` are given by tests only. With
+    `trust_clock` the time is what the clock says, though a later one was seen before."""
     async with AsyncExitStack() as stack:
-        rooms = await _open(stack, settings, Judge(decide=decide, clock=clock))
+        rooms = await _open(stack, settings, decide, clock, trust_clock=trust_clock)
         await rooms.audit.record(Event(Kind.START, Outcome.SUCCESS, "start", details=(("version", __version__),)))
         try:
             yield rooms
@@ -87,12 +91,18 @@ async def open_gateway(settings: Settings, *, decide: Decide = decide, clock: Cl
                 await _record_stop(rooms)
 
 
-async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Rooms:
+async def _open(
+    stack: AsyncExitStack, settings: Settings, decide: Decide, machine_clock: Clock, *, trust_clock: bool
+) -> Rooms:
     custodian = settings.custodian
     keyring = await to_thread.run_sync(
         partial(Keyring.open, settings.data, id=custodian.uri, name=settings.name, contact=settings.contact)
     )
     store = await stack.enter_async_context(Store.open(settings.store_url))
+    clock = SteadyClock(store, custodian, machine_clock)
+    await (clock.trust() if trust_clock else clock.load())
+    await stack.enter_async_context(_running(clock.run))
+    judge = Judge(decide=decide, clock=clock)
     outbound = await stack.enter_async_context(Outbound(origins(settings), settings.sandbox))
     directory = HttpDirectory(directory_url(settings), outbound)
     audit = Audit(store, custodian, Agent("mdg", __version__, settings.public_url))
@@ -103,10 +113,10 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
     received = ReceivedSource(store, custodian, settings.data / "received", time_zone=zone)
     await received.sweep()
     holdings = Holdings([folder, received], identities)
-    replay = Replay(store, custodian)
-    cursors = Cursors(judge.clock)
+    replay = Replay(store, custodian, clock)
+    cursors = Cursors(clock)
     envelopes = Envelopes(store, settings.data / "spool", custodian, keyring, timedelta(hours=settings.envelope_hours))
-    workshop = await stack.enter_async_context(Workshop(envelopes, judge.clock).working())
+    workshop = await stack.enter_async_context(Workshop(envelopes, machine_clock).working())
     revocations = Revocations(store, custodian)
     gate = Gate(
         [Issuer(one.iss, Jwks(one.jwks_url, outbound), one.algorithms, one.clients) for one in issuers(settings)],
@@ -114,7 +124,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
         replay,
         settings.public_url,
         revocations=revocations,
-        clock=judge.clock,
+        clock=clock,
     )
     retrieval = Retrieval(
         holdings,
@@ -163,7 +173,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
     if settings.capabilities.subscription:
         courier = Courier(store, custodian, outbox.SUBSCRIBERS, delivery.match)
         await stack.enter_async_context(_running(courier.run, delivery.run))
-    reception = Reception(gateway_at, directory, received, audit, settings.data / "incoming")
+    reception = Reception(gateway_at, directory, received, audit, settings.data.resolve() / "incoming")
     await reception.sweep()
     if settings.capabilities.registration:
         registry = Registry(registry_url(settings), outbound, tokens, keyring.dpop)
@@ -183,6 +193,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, judge: Judge) -> Room
     return Rooms(
         settings=settings,
         store=store,
+        clock=clock,
         keyring=keyring,
         outbound=outbound,
         directory=directory,

@@ -15,10 +15,14 @@ STARTED = datetime.now(UTC)
 
 
 async def ready(rooms: Rooms) -> bool:
-    """Whether the gateway can answer safely: it is not stopping, and its store answers."""
+    """Whether the gateway can answer safely: it is not stopping, its clock is not behind, its store answers and kept
+    what was written last. After a write that failed a small one is tried, so that the answer recovers by itself."""
     if rooms.stopping.is_set():
         return False
     try:
+        rooms.clock()
+        if rooms.store.failure is not None:
+            await rooms.clock.record()
         await rooms.audit.newest()  # strangers may ask, so it costs the same however many records there are
     except MdgError:
         return False

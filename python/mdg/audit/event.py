@@ -120,6 +120,7 @@ SHAPES: Mapping[Kind, Shape] = {
     Kind.SECURITY_ALERT: Shape(_SECURITY_ALERT, (_OPERATION,), "E", SOURCE),
     Kind.OPERATION: Shape(REST, (_OPERATION,), "E", SOURCE),
     Kind.AUTHENTICATION_FAILED: Shape((DCM, "110114", "User Authentication"), ((DCM, "110122", "Login"),), "E", SOURCE),
+    Kind.IDENTITIES_LOADED: Shape(ACTIVITY, ((INTERACTION, "update", "update"),), "U", APPLICATION),
     Kind.START: Shape(ACTIVITY, ((DCM, "110120", "Application Start"),), "E", APPLICATION),
     Kind.STOP: Shape(ACTIVITY, ((DCM, "110121", "Application Stop"),), "E", APPLICATION),
 }

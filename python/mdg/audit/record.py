@@ -86,7 +86,7 @@ class Audit:
         try:
             return await self._store.write(lambda connection: self.add(connection, event))
         except Unavailable as error:
-            raise Unavailable(reason="audit") from error
+            raise Unavailable(reason="audit", failure=error.failure) from error
 
     async def add(self, connection: AsyncConnection, event: Event) -> int:
         """Writes one event in the caller's transaction, together with what it is about; its `seq`."""

@@ -5,22 +5,26 @@ functions of its own), and name it below. A run imports the file of its verb onl
 inside the function, so that each starts at once. A verb returns when it is done, raises `mdg.errors.MdgError` when it
 is not, and `typer.Exit(1)` when it ran and the answer is no.
 
-Exit codes: 0 done, 1 the answer is no or an internal fault, 2 usage, 3 refused (content or signature), 4 input/output.
+Exit codes: 0 done, 1 the answer is no or an internal fault, 2 usage, 3 refused (content or signature), 4 input/output,
+129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
+import threading
 from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 
 import typer
 
 from mdg.cli.terminal import complain
-from mdg.errors import InputOutput, MdgError, Misuse
+from mdg.errors import InputOutput, MdgError, Misuse, Unavailable
 
 VERBS = (
     "keygen",
@@ -90,18 +94,20 @@ def run(arguments: Sequence[str]) -> int:
     """One command; returns the exit code. With `--json` a failure is one JSON object on standard output as well."""
     as_json = "--json" in arguments
     verb = arguments[:1]
+    stopped = _stop_as_interrupt()
     try:
         app = command_line(verb) if verb and verb[0] in VERBS else command_line()
-        return int(app(args=list(arguments), prog_name="mdg", standalone_mode=False) or 0)
+        code = int(app(args=list(arguments), prog_name="mdg", standalone_mode=False) or 0)
+        return 128 + stopped[-1] if stopped and code == 130 else code  # typer makes 130 of each interrupt
     except (MdgError, typer.TyperException) as error:
-        return complain(error if isinstance(error, MdgError) else _usage(error), as_json)
+        return complain(_told(error), as_json)
     except BrokenPipeError:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- the reader has gone: nothing is left to tell it
         return 0
     except OSError as error:
         return complain(InputOutput(str(error.filename or "system"), error.strerror or type(error).__name__), as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        return 128 + (stopped[-1] if stopped else signal.SIGINT)
     except Exception as error:  # a fault of ours: its trace may hold what nobody should see, so it is asked for
         if sys.flags.dev_mode:
             raise
@@ -120,6 +126,31 @@ def _fault(error: Exception, verb: str) -> MdgError:
     return fault
 
 
+def _stop_as_interrupt() -> list[int]:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does, so that nothing half written stays. Returns the list that will
+    hold the signals that came; a signal that the caller ignores (nohup) stays ignored."""
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler):
+            handler(signal.SIGINT, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, interrupt)
+    return came
+
+
+def _told(error: MdgError | typer.TyperException) -> MdgError:
+    """What a person is told of an error: of a store that failed, which one and why."""
+    if not isinstance(error, MdgError):
+        return _usage(error)
+    return (error.failure if isinstance(error, Unavailable) else None) or error
+
+
 def _usage(error: typer.TyperException) -> Misuse:
     """What the parser of the command line found, with the help page that answers it."""
     misuse = Misuse(error.format_message())
@@ -133,4 +164,7 @@ def main() -> None:
     gc.set_threshold(
         50_000
     )  # a start makes tens of thousands of objects, all of which stay: looking for garbage is 6 % of it
+    for name in ("stdin", "stdout", "stderr"):  # closed by the caller: its number must not become a database's
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115 -- for good
     sys.exit(run(sys.argv[1:]))

@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -52,10 +53,16 @@ def serve(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for database, keys and what is received.")
     ] = None,
+    trust_clock: Annotated[
+        bool,
+        typer.Option("--trust-clock", help="The time is right now: forget a later one that this gateway has seen."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Serve discovery and retrieval of the images in a folder."""
     import anyio
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the gateway runs there is nothing to read again
 
     from mdg.config import Settings
 
@@ -85,7 +92,7 @@ def serve(
         as_json=as_json,
     )
     try:
-        anyio.run(_serve, settings, listeners, banner)
+        anyio.run(_serve, settings, listeners, banner, trust_clock)
     except BaseExceptionGroup as group:
         raise _first(group) from None
     finally:
@@ -159,7 +166,7 @@ def _bound(host: str, ports: Sequence[int], otherwise: str = "choose another wit
     raise Misuse("no port to listen on")
 
 
-async def _serve(settings: Settings, listeners: Sequence[socket.socket], banner: Banner) -> None:
+async def _serve(settings: Settings, listeners: Sequence[socket.socket], banner: Banner, trust_clock: bool) -> None:
     import anyio
 
     from mdg.app import create_admin, create_public, open_gateway, preflight
@@ -168,11 +175,11 @@ async def _serve(settings: Settings, listeners: Sequence[socket.socket], banner:
 
     await preflight.check(settings)
     configure()
-    async with open_gateway(settings) as rooms:
-        if settings.identity is not None:
-            await rooms.identities.load_csv(settings.identity)
+    async with open_gateway(settings, trust_clock=trust_clock) as rooms:
+        await _load_identities(rooms)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, rooms.stopping)
+            tasks.start_soon(_reload_on_hangup, rooms)
             tasks.start_soon(_images, rooms, banner)
             async with anyio.create_task_group() as serving:
                 for app, listener in zip((create_public(rooms), create_admin(rooms)), listeners, strict=True):
@@ -278,6 +285,45 @@ async def _first_try(rooms: Rooms, studies: int) -> list[str]:
     if ihi is None:
         return [f"{stand_in}, and type the IHI of one of your patients:", f"  {curl}"]
     return [f"{stand_in}:", f"  echo {ihi} | {curl}"]
+
+
+async def _load_identities(rooms: Rooms) -> None:
+    """Takes identity.csv as it is now, whole or not at all, and records both."""
+    import structlog
+
+    from mdg.errors import reason
+    from mdg.model.event import Event, Kind, Outcome
+
+    path = rooms.settings.identity
+    if path is None:
+        return
+    request_id = str(uuid4())
+    try:
+        taken = await rooms.identities.load_csv(path)
+    except MdgError as error:
+        await rooms.audit.record(Event(Kind.IDENTITIES_LOADED, Outcome.FAILURE, request_id, reason=reason(error)))
+        raise
+    details = (("rows", str(taken.rows)),)
+    await rooms.audit.record(Event(Kind.IDENTITIES_LOADED, Outcome.SUCCESS, request_id, details=details))
+    log = structlog.get_logger("mdg.identities")
+    log.info("identities loaded", file=str(path), rows=taken.rows, audit=request_id)
+
+
+async def _reload_on_hangup(rooms: Rooms) -> None:
+    """SIGHUP (`systemctl reload`) reads identity.csv again. A table that cannot be taken changes nothing."""
+    import anyio
+    import structlog
+
+    log = structlog.get_logger("mdg.identities")
+    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            if rooms.settings.identity is None:
+                log.info("nothing to reload", why="no identity.csv is set")
+                continue
+            try:
+                await _load_identities(rooms)
+            except MdgError as error:
+                log.error("identities not loaded", why=str(error), kept="the table that was read before")
 
 
 async def _stop_on_signal(stopping: Any) -> None:

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     ADMIN_READ = "admin-read"
     REVOCATION = "revocation"
     AUTHENTICATION_FAILED = "authentication-failed"
+    IDENTITIES_LOADED = "identities-loaded"
     START = "start"
     STOP = "stop"
 

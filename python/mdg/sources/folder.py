@@ -76,14 +76,17 @@ class FolderSource(IndexedSource):
 
     async def watch(self) -> None:
         """Scans, then follows the folders until it is cancelled: one in which nothing has changed for `quiet` seconds
-        is scanned, and its studies settle."""
+        is scanned, and its studies settle. After a scan that the store did not keep, the next one waits for `quiet`
+        seconds, and then looks at everything."""
         busy: dict[str, float] = {}
-        scanned = -RESCAN
+        scanned = paused = -RESCAN
         step = max(50, int(self._quiet * 100))
         there = [root for root in self._roots if await anyio.Path(root).is_dir()]
         async for changes in awatch(*there, debounce=step, rust_timeout=step, yield_on_timeout=True):
             now = monotonic()
             busy |= {path: now for _, path in changes}
+            if now < paused:
+                continue
             quiet = [path for path, last in busy.items() if now - last >= self._quiet]
             try:
                 if now - scanned >= RESCAN:
@@ -93,7 +96,7 @@ class FolderSource(IndexedSource):
                     await self._scan(await to_thread.run_sync(_places, quiet), whole=False)
             except Unavailable as error:
                 LOG.warning("scan-interrupted", reason=error.reason, again_in=self._quiet)
-                scanned = monotonic() - RESCAN + self._quiet
+                scanned, paused = -RESCAN, monotonic() + self._quiet
                 continue
             for path in quiet:
                 del busy[path]

@@ -15,6 +15,8 @@ import orjson
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from mdg.errors import InputOutput
+
 READERS = 16
 """Reading connections at most; a reader beyond that waits for BUSY seconds."""
 BUSY = 5
@@ -37,6 +39,9 @@ class Database(Protocol):
 
     async def check(self) -> None:
         """Looks whether the database could be used, and changes nothing. `InputOutput`: it could not, and why."""
+
+    def failure(self, error: Exception) -> InputOutput:
+        """What the operator is told of an error of the driver: which database, why, and what to do."""
 
     def damaged(self, error: Exception) -> bool:
         """Whether the content can no longer be trusted with writes, until a restart has checked it."""

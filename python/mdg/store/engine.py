@@ -49,6 +49,12 @@ class Store:
         self._database = database
         self._readers = readers
         self._jobs = jobs
+        self._failure: InputOutput | None = None
+
+    @property
+    def failure(self) -> InputOutput | None:
+        """Why the last transaction that writes was not kept; None when it was."""
+        return self._failure
 
     @classmethod
     @asynccontextmanager
@@ -67,12 +73,13 @@ class Store:
             return
         async with database.writer() as writer, database.readers() as readers:
             send, receive = anyio.create_memory_object_stream[_Job](WAITING)
+            store = cls(database, readers, send)
             failure: Exception | None = None
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_write, database, writer, receive)
+                tasks.start_soon(store._write, writer, receive)
                 async with send:
                     try:
-                        yield cls(database, readers, send)
+                        yield store
                     except Exception as error:  # would leave the task group wrapped in an ExceptionGroup
                         failure = error
             if failure is not None:
@@ -116,30 +123,32 @@ class Store:
             async with self._readers.connect() as connection:
                 yield connection
         except self._database.errors as error:
-            raise Unavailable(reason="store") from error
+            raise _unavailable(self._database, error) from error
+
+    async def _write(self, writer: AsyncEngine, jobs: MemoryObjectReceiveStream[_Job]) -> None:
+        """The writer: takes what waits, runs it as one group, until the store is closed."""
+        damage: Exception | None = None
+        async with jobs:
+            try:
+                async for first in jobs:
+                    group = [first]
+                    while len(group) < GROUP and jobs.statistics().current_buffer_used:
+                        group.append(jobs.receive_nowait())
+                    with anyio.CancelScope(shield=True):
+                        if damage is not None:
+                            _fail(self._database, group, damage)
+                            continue
+                        error = await _run_group(self._database, writer, group)
+                    self._failure = None if error is None else _failure(self._database, error)
+                    if error is not None and self._database.damaged(error):
+                        damage = error
+            finally:
+                while jobs.statistics().current_buffer_used:
+                    _fail(self._database, [jobs.receive_nowait()], None)
 
 
-async def _write(database: Database, writer: AsyncEngine, jobs: MemoryObjectReceiveStream[_Job]) -> None:
-    """The writer: takes what waits, runs it as one group, until the store is closed."""
-    damaged = False
-    async with jobs:
-        try:
-            async for first in jobs:
-                group = [first]
-                while len(group) < GROUP and jobs.statistics().current_buffer_used:
-                    group.append(jobs.receive_nowait())
-                with anyio.CancelScope(shield=True):
-                    if damaged:
-                        _fail(group, None)
-                    else:
-                        damaged = await _run_group(database, writer, group)
-        finally:
-            while jobs.statistics().current_buffer_used:
-                _fail([jobs.receive_nowait()], None)
-
-
-async def _run_group(database: Database, writer: AsyncEngine, group: list[_Job]) -> bool:
-    """Runs and commits one group; whether the database can no longer be trusted with writes."""
+async def _run_group(database: Database, writer: AsyncEngine, group: list[_Job]) -> Exception | None:
+    """Runs and commits one group; the error that kept the whole group from being kept."""
     try:
         async with writer.connect() as connection:
             # A work alone needs no savepoint: undoing the transaction undoes the same. `nested`: what works run under.
@@ -149,14 +158,14 @@ async def _run_group(database: Database, writer: AsyncEngine, group: list[_Job])
                     if not job.abandoned:
                         await _run(database, connection, job, nested())
     except InputOutput as error:  # the connection was lost, and what answers now must not be written
-        _fail(group, error)
-        return False
+        _fail(database, group, error)
+        return error
     except database.errors as error:
-        _fail(group, error)
-        return database.damaged(error)
+        _fail(database, group, error)
+        return error
     for job in group:
         job.finished.set()
-    return False
+    return None
 
 
 async def _run(
@@ -170,21 +179,25 @@ async def _run(
         # all: what ran before in this group is gone with it, so none of the group may be told that it was kept.
         raise
     except database.errors as error:
-        job.error = _unavailable(error)
+        job.error = _unavailable(database, error)
     except Exception as error:  # whatever the work raised belongs to its caller, not to the writer
         job.error = error
 
 
-def _fail(group: list[_Job], cause: Exception | None) -> None:
+def _fail(database: Database, group: list[_Job], cause: Exception | None) -> None:
     for job in group:
-        job.error = _unavailable(cause)
+        job.error = _unavailable(database, cause)
         job.finished.set()
 
 
-def _unavailable(cause: Exception | None) -> Unavailable:
-    error = Unavailable(reason="store")
+def _unavailable(database: Database, cause: Exception | None) -> Unavailable:
+    error = Unavailable(reason="store", failure=None if cause is None else _failure(database, cause))
     error.__cause__ = cause
     return error
+
+
+def _failure(database: Database, cause: Exception) -> InputOutput:
+    return cause if isinstance(cause, InputOutput) else database.failure(cause)
 
 
 def _database(url: str) -> Database:

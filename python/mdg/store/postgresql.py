@@ -102,6 +102,10 @@ class PostgreSQL:
             except self.errors as error:
                 raise InputOutput(PART, f"it cannot be written: {_why(error)}") from error
 
+    def failure(self, error: Exception) -> InputOutput:
+        """What the server or the driver said."""
+        return InputOutput(PART, f"it cannot be used: {_why(error)}")
+
     def damaged(self, error: Exception) -> bool:
         """Whether the server has found its own files broken."""
         return getattr(getattr(error, "orig", error), "sqlstate", None) in DAMAGED

@@ -6,16 +6,19 @@ checkpoint the log (security-tests 6).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import anyio
 from sqlalchemy import event
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,10 +28,45 @@ from mdg.store import migrations
 from mdg.store.database import BUSY, connections
 from mdg.store.lock import check_place, only_process
 
+REASONS = {
+    "SQLITE_FULL": "no space is left on its disk; make room, then try again",
+    "SQLITE_IOERR_SHMSIZE": "no space is left on its disk; make room, then try again",
+    "SQLITE_BUSY": "another program holds it; end that program, then try again",
+    "SQLITE_READONLY": "it cannot be written; give the gateway the right to write it",
+    "SQLITE_CANTOPEN": "it cannot be opened; check the rights of its folder, and how many files the gateway may open",
+}
+"""What the operator can do about a failure, by SQLite's name of the failure."""
 DAMAGED = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 """After one of these the state of the file is unknown."""
 EVERY = (f"busy_timeout={BUSY * 1000}", "synchronous=FULL", "foreign_keys=ON", "mmap_size=0", "trusted_schema=OFF")
 """Pragmas of every connection."""
+
+
+class Dialect(SQLiteDialect_aiosqlite):
+    """aiosqlite, where the end of a connection of a cancelled task waits for nothing.
+
+    SQLAlchemy's own way closes such a connection in a task of its own, and when that is interrupted asks the thread of
+    the connection to stop a second time. A thread that has stopped never answers, so the process would never end.
+    """
+
+    supports_statement_cache = True
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._stopping: set[asyncio.Future[Any]] = set()
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        stopping = self.get_driver_connection(dbapi_connection).stop()
+        self._stopping.add(stopping)
+        stopping.add_done_callback(self._stopping.discard)
+
+    async def stopped(self) -> None:
+        """Returns when no thread of a connection that was given up is left."""
+        if self._stopping:
+            await asyncio.wait(self._stopping)
+
+
+registry.register("sqlite.mdg", __name__, Dialect.__name__)
 
 
 class SQLite:
@@ -67,11 +105,18 @@ class SQLite:
                 async with engine.connect() as connection:
                     await connection.run_sync(migrations.check)
             except SQLAlchemyError as error:
-                raise self._unusable(error) from error
+                raise self.failure(error) from error
+
+    def failure(self, error: Exception) -> InputOutput:
+        """The file, the cause in words where it is a known one, and SQLite's name of it."""
+        name = _name(error)
+        why = REASONS.get(name, "the database cannot be used; check the disk and the rights of the file")
+        return InputOutput(str(self._path), f"{why} ({name or type(error).__name__})")
 
     def damaged(self, error: Exception) -> bool:
-        """Whether SQLite or the disk under it has failed."""
-        return _name(error).startswith(DAMAGED)
+        """Whether SQLite or the disk under it has failed. A full disk is no damage, also where SQLite names the failure
+        of its shared index by an IOERR."""
+        return _name(error).startswith(DAMAGED) and _name(error) not in REASONS
 
     async def _ready(self, engine: AsyncEngine, *, check: bool) -> None:
         try:
@@ -84,11 +129,7 @@ class SQLite:
             async with engine.begin() as connection:
                 await connection.run_sync(migrations.upgrade)
         except SQLAlchemyError as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: Exception) -> InputOutput:
-        why = f"the database cannot be used ({_name(error) or type(error).__name__})"
-        return InputOutput(str(self._path), f"{why}; check the disk and the rights of the file")
+            raise self.failure(error) from error
 
 
 def _prepare(path: Path) -> bool:
@@ -103,7 +144,7 @@ def _prepare(path: Path) -> bool:
 @asynccontextmanager
 async def _connections(path: Path, *, writes: bool) -> AsyncIterator[AsyncEngine]:
     mode, more = ("rwc", ("journal_mode=WAL", "journal_size_limit=67108864")) if writes else ("ro", ("query_only=ON",))
-    url = f"sqlite+aiosqlite:///file:{quote(str(path))}?mode={mode}&uri=true"
+    url = f"sqlite+mdg:///file:{quote(str(path))}?mode={mode}&uri=true"
     async with connections(url, writes=writes) as engine:
 
         @event.listens_for(engine.sync_engine, "connect")
@@ -122,7 +163,11 @@ async def _connections(path: Path, *, writes: bool) -> AsyncIterator[AsyncEngine
             except sqlite3.OperationalError as error:
                 raise OperationalError(statement, None, error) from error
 
-        yield engine
+        try:
+            yield engine
+        finally:
+            with anyio.CancelScope(shield=True):
+                await cast("Dialect", engine.dialect).stopped()
 
 
 def _name(error: Exception) -> str:

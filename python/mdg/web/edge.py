@@ -114,7 +114,11 @@ class Edge:
                 problem.headers["WWW-Authenticate"] += f', resource_metadata="{self._resource_metadata}"'
             reason = problem.reason
             if problem.status >= 500:
-                log.error("failed", request_id=id_, reason=reason, error=type(error).__name__, where=where(error))
+                failure = getattr(problem, "failure", None)
+                why = {"why": str(failure)} if failure is not None else {}
+                log.error(
+                    "failed", request_id=id_, reason=reason, error=type(error).__name__, where=where(error), **why
+                )
             if sent.status is None:
                 problem = await self._record(problem, scope, id_)
                 await refusal(problem, id_)(scope, receive, sent)

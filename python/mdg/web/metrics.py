@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from mdg.web.log import DROPPED
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
 
 
@@ -19,6 +21,7 @@ class Metrics:
         )
         self._sent = Counter("mdg_sent_bytes", "Bytes of bodies.", ("door",), registry=self._registry)
         self.streams = Gauge("mdg_streams", "Envelopes that are being sent now.", registry=self._registry)
+        self._registry.register(DROPPED)
 
     def request(self, door: str, method: str, status: int, seconds: float, sent: int) -> None:
         """One answered request; `sent` in bytes of its body. `door` and `method` are of a few known ones."""

@@ -167,6 +167,7 @@ def _access() -> None:
         sa.Column("id", sa.Text, nullable=False, unique=True),
         sa.Column("since", Number, nullable=False),
     )
+    op.create_table("latest_time", _custodian(), sa.Column("seen", Number, nullable=False))
 
 
 def _audit() -> None:
