@@ -19,7 +19,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real DICOM beside the repository; tests that need it are skipped on a machine without it."""
-    folder = REPOSITORY.parent / "shared" / "data"
+    folder = (REPOSITORY.parent / "shared" / "data").resolve()
     if not folder.is_dir():
         pytest.skip(f'no real DICOM at {folder} (CONTRIBUTING.md, "What the tests need")')
     return folder

@@ -203,6 +203,9 @@ def pack(
 def inspect(path: str) -> str:
     """What the clear parts of a ZIP or directory say, without any key: JSON report."""
 
+def remove_abandoned(target: str) -> None:
+    """Removes what killed processes left beside `target`: `.NAME.<16 hex digits>.part` that nobody has locked."""
+
 def verify(
     path: str,
     *,

@@ -319,6 +319,7 @@ async def test_only_the_answer_to_our_own_request_is_opened(
     stranger.answers |= {"/api/jmix/requests": seal, "/api/jmix/r/abc": send}
     inbox = tmp_path / "inbox"
     inbox.mkdir()
+    (inbox / ".s.0123456789abcdef.part").write_bytes(b"what a killed fetch of the same name left")
     if answered:
         opened = await gateway.fetch(study(stranger), EXAMPLE_IHI, inbox / "s", provider=provider, request_id=ID)
         assert opened.report.instances == 1

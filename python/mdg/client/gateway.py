@@ -9,12 +9,14 @@ and goes with it, so what was sent cannot be read later with any key that is kep
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
+import os
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -236,16 +238,16 @@ class Gateway:
         progress: Progress | None = None,
     ) -> Opened:
         """`request`, `download` and `open` of one study into the new folder `out`. The sealed file lies beside it while
-        it arrives, and is gone afterwards whatever happened."""
+        it arrives, and is gone afterwards whatever happened. What a killed process left beside the same `out` is
+        removed first."""
         grant = await self.request(study, ihi, provider=provider, request_id=request_id, purpose=purpose)
+        await to_thread.run_sync(envelope.remove_abandoned, out)
         if not await to_thread.run_sync(has_room, out.parent, 2 * grant.length):
             raise InputOutput(str(out.parent), f"it has no room for {grant.length} bytes, sealed and opened")
-        sealed = out.parent / f".{out.name}.{secrets.token_hex(8)}.zip"
-        try:
+        sealed = out.parent / f".{out.name}.{secrets.token_hex(8)}.part"
+        async with _private(sealed):
             seconds = await self.download(grant, ihi, sealed, request_id=request_id, purpose=purpose, progress=progress)
             report = await self.open(grant, sealed, out, provider=provider)
-        finally:
-            await to_thread.run_sync(lambda: sealed.unlink(missing_ok=True))
         return Opened(out, report, grant.length, seconds, grant.seconds)
 
     async def _ask(
@@ -318,6 +320,29 @@ def search_for(ihi: Ihi, uid: str | None) -> bytes:
     if uid is not None:
         form["identifier"] = f"{UID_SYSTEM}|urn:oid:{uid}"
     return urlencode(form).encode()
+
+
+@asynccontextmanager
+async def _private(path: Path) -> AsyncIterator[None]:
+    """A new file at `path` for this process, which is removed at the end. It is locked meanwhile, so that what a killed
+    process left can be told from what another one is fetching."""
+    descriptor = await to_thread.run_sync(_make_locked, path)
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(lambda: path.unlink(missing_ok=True))
+        os.close(descriptor)
+
+
+def _make_locked(path: Path) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with suppress(OSError):  # a file system without locks: then nobody removes anything
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise InputOutput(str(path), error.strerror or "it cannot be written") from error
+    return descriptor
 
 
 def find_study(found: Found, uid: str) -> FoundStudy:

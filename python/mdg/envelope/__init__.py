@@ -14,7 +14,7 @@ from pathlib import Path
 from mdg import _core
 from mdg.envelope.report import Packed, Report
 
-__all__ = ["Packed", "Progress", "Report", "Trust", "inspect", "open_", "pack", "verify"]
+__all__ = ["Packed", "Progress", "Report", "Trust", "inspect", "open_", "pack", "remove_abandoned", "verify"]
 
 Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all), at most every 8 MiB; what it raises ends the work."""
@@ -66,6 +66,12 @@ def pack(
         progress=progress,
     )
     return Packed.from_json(report)
+
+
+def remove_abandoned(out: Path) -> None:
+    """Removes what processes that were killed have left beside `out` (`.NAME.<16 hex digits>.part`), and nothing that a
+    running one is making. `pack` and `open_` do so themselves."""
+    _core.remove_abandoned(str(out))
 
 
 def inspect(path: Path) -> Report:

@@ -37,6 +37,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(pack, m)?)?;
     m.add_function(wrap_pyfunction!(inspect, m)?)?;
     m.add_function(wrap_pyfunction!(verify, m)?)?;
+    m.add_function(wrap_pyfunction!(remove_abandoned, m)?)?;
     m.add_function(wrap_pyfunction!(open_envelope, m)?)
 }
 
@@ -250,18 +251,22 @@ fn fresh(envelope_id: &str) -> Result<(agreement::X25519Key, [u8; 12])> {
 
 fn given(path: PathBuf, known: Digest) -> Result<Given<'static>> {
     let sha256 = digest("a recorded SHA-256", known)?;
-    Ok(Given { part: path.display().to_string(), source: Box::new(Source { path, stamp: OnceLock::new() }), sha256 })
+    let source = Source { path, indexed: sha256.is_some(), stamp: OnceLock::new() };
+    Ok(Given { part: source.path.display().to_string(), source: Box::new(source), sha256 })
 }
 
 /// A file that must stay as it was when it was first opened.
 struct Source {
     path: PathBuf,
+    /// A scan that follows no links has found it; a person names other files as they like.
+    indexed: bool,
     stamp: OnceLock<Stamp>,
 }
 
 impl Open for Source {
     fn open(&self) -> Result<Box<dyn ReadAt + '_>> {
-        let file = OpenFile::open(&self.path)?;
+        let open = if self.indexed { OpenFile::open_without_links } else { OpenFile::open };
+        let file = open(&self.path)?;
         if *self.stamp.get_or_init(|| file.stamp()) != file.stamp() {
             return Err(Error::refused(Code::StoreCorrupt, file.part(), "changed while it was packed"));
         }
@@ -340,7 +345,7 @@ impl Private {
         let mut begin = std::ffi::OsString::from(".");
         begin.push(name);
         begin.push(".");
-        remove_abandoned(folder, begin.as_bytes());
+        sweep(folder, begin.as_bytes());
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| Error::source("random numbers", error.to_string()))?;
         begin.push(format!("{:016x}{PART}", u64::from_ne_bytes(random)));
@@ -397,8 +402,15 @@ impl Drop for Private {
 /// How a private name ends, after 16 hexadecimal digits.
 const PART: &str = ".part";
 
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "Python gives a path by value")]
+fn remove_abandoned(py: Python<'_>, target: PathBuf) {
+    let begin = [b".", target.file_name().unwrap_or_default().as_bytes(), b"."].concat();
+    py.detach(|| sweep(folder_of(&target), &begin));
+}
+
 /// Removes what processes that were killed left of the same target: decrypted files must not lie about for good.
-fn remove_abandoned(folder: &Path, begin: &[u8]) {
+fn sweep(folder: &Path, begin: &[u8]) {
     let is_ours = |name: &[u8]| {
         let digits = name.strip_prefix(begin).and_then(|rest| rest.strip_suffix(PART.as_bytes()));
         digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))

@@ -5,9 +5,11 @@ use std::ffi::c_int;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use mdg_core::{Error, ReadAt, Result, WriteAt};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 
 /// A regular file, opened for reading, as long as it was then.
 pub(crate) struct OpenFile {
@@ -35,11 +37,23 @@ impl Stamp {
 impl OpenFile {
     /// Opens `path`. [`Error::Source`] when it cannot be opened or is no regular file; a named pipe does not block.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let part = path.to_string_lossy().into_owned();
         // The kernel's constants fit: flags are the low bits of an int.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits() as c_int;
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let file = opened.map_err(|error| Error::source(&part, error.to_string()))?;
+        let flags = OFlags::NONBLOCK.bits() as c_int;
+        Self::opened(path, OpenOptions::new().read(true).custom_flags(flags).open(path))
+    }
+
+    /// The same for a path of which no component may be a link, as a listing that follows none has found it: a link that
+    /// was put there since leads nowhere.
+    pub(crate) fn open_without_links(path: &Path) -> Result<Self> {
+        Self::opened(path, without_links(path).map_err(Into::into))
+    }
+
+    fn opened(path: &Path, opened: io::Result<File>) -> Result<Self> {
+        let part = path.to_string_lossy().into_owned();
+        let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => Error::source(&part, "is a link or lies behind one, and links are not followed"),
+            _ => Error::source(&part, error.to_string()),
+        })?;
         let metadata = file.metadata().map_err(|error| Error::source(&part, error.to_string()))?;
         if !metadata.is_file() {
             return Err(Error::source(part, "is not a regular file"));
@@ -61,6 +75,42 @@ impl OpenFile {
     pub(crate) fn unchanged(&self) -> bool {
         self.file.metadata().is_ok_and(|now| Stamp::of(&now) == self.stamp)
     }
+}
+
+/// How a file is opened for reading.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// Opens `path` in one call where the kernel can refuse links on the whole way (openat2(2), Linux 5.6). An older kernel does
+/// not know the call, and a container may forbid it.
+#[cfg(target_os = "linux")]
+fn without_links(path: &Path) -> rustix::io::Result<File> {
+    use rustix::fs::{ResolveFlags, openat2};
+
+    match openat2(CWD, path, READ, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Err(Errno::NOSYS | Errno::PERM) => step_by_step(path),
+        opened => opened.map(File::from),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn without_links(path: &Path) -> rustix::io::Result<File> {
+    step_by_step(path)
+}
+
+/// Opens each folder on the way from the one above it, and so never through a link.
+fn step_by_step(path: &Path) -> rustix::io::Result<File> {
+    const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
+    let name = path.file_name().ok_or(Errno::INVAL)?;
+    let mut folder = openat(CWD, if path.is_absolute() { "/" } else { "." }, FOLDER, Mode::empty())?;
+    for component in path.parent().into_iter().flat_map(Path::components) {
+        match component {
+            Component::RootDir | Component::CurDir => {}
+            // A link that should be a folder is told as "not a directory".
+            Component::Normal(name) => folder = openat(&folder, name, FOLDER, Mode::empty())?,
+            Component::ParentDir | Component::Prefix(_) => return Err(Errno::INVAL),
+        }
+    }
+    openat(&folder, name, READ.union(OFlags::NOFOLLOW), Mode::empty()).map(File::from)
 }
 
 impl ReadAt for OpenFile {
@@ -135,7 +185,7 @@ mod tests {
 
     use mdg_core::{ReadAt as _, WriteAt as _};
 
-    use super::{NewFile, OpenFile, sync_folder};
+    use super::{NewFile, OpenFile, step_by_step, sync_folder, without_links};
 
     #[test]
     fn a_new_file_is_private_and_reads_back() {
@@ -168,5 +218,27 @@ mod tests {
         let pipe = folder.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
         assert!(OpenFile::open(&pipe).is_err());
+        assert!(OpenFile::open_without_links(&pipe).is_err());
+    }
+
+    #[test]
+    fn a_link_at_the_end_of_a_path_or_on_its_way_is_not_followed() {
+        use std::os::unix::fs::symlink;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("there");
+        let file = root.join("within/file");
+        std::fs::create_dir(root.join("within")).expect("room");
+        std::fs::write(&file, b"bytes").expect("room");
+        symlink(&file, root.join("link")).expect("room");
+        symlink(root.join("within"), root.join("way")).expect("room");
+        for open in [without_links, step_by_step] {
+            assert!(open(&file).is_ok());
+            assert!(open(&root.join("link")).is_err());
+            assert!(open(&root.join("way/file")).is_err());
+        }
+        let error = OpenFile::open_without_links(&root.join("link")).err().expect("refused").to_string();
+        assert!(error.contains("links are not followed"), "{error}");
+        assert!(OpenFile::open(&root.join("way/file")).is_ok());
     }
 }

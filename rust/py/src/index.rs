@@ -127,7 +127,7 @@ impl Track {
         while self.unhashed.is_empty() {
             let Some(mut job) = self.job.take() else {
                 let Some((place, path)) = queue.take() else { return };
-                match OpenFile::open(path) {
+                match OpenFile::open_without_links(path) {
                     Ok(file) => self.job = Some(Job { place, file, read: 0, checker: Checker::new(), header: None }),
                     Err(error) => found.push((place, Outcome::failed(0, error))),
                 }
@@ -212,7 +212,7 @@ impl ReadAt for Begun<'_> {
 
 /// SHA-256 and check table of one file, read once.
 pub(crate) fn digest(path: &Path) -> Result<Digest> {
-    let file = OpenFile::open(path)?;
+    let file = OpenFile::open_without_links(path)?;
     let mut digester = Digester::new();
     let mut buffer = vec![0; PIECE.min(usize::try_from(file.size()).unwrap_or(PIECE))];
     let mut read = 0;
