@@ -13,6 +13,7 @@ import pytest
 from tests.web.test_retrieval import RETRIEVE, get, granted, study_of
 
 from mdg import _core, envelope
+from mdg.app.services import issuers
 from mdg.errors import NotFound
 from mdg.exchange.judge import utc_now
 from mdg.exchange.release import Wanted
@@ -92,20 +93,20 @@ async def nothing_of_the_wrong_person(
 
 async def test_a_stream_that_runs_is_broken_off_when_its_study_is_somebody_elses(start: Start, tmp_path: Path) -> None:
     table = confirm(tmp_path / "identity.csv", A)
-    requester = Requester(
-        issuer="https://as.example",
-        subject="client",
-        client_id="client",
-        organisation=EXAMPLE_CONSUMER,
-        practitioner=None,
-        purposes=("TREAT",),
-        patient=A,
-        scopes=frozenset(RETRIEVE),
-        jkt="key",
-        token_id="token",
-        expires=utc_now() + timedelta(minutes=5),
-    )
     async with start(identity=table) as gateway:
+        requester = Requester(
+            issuer=issuers(gateway.rooms.settings)[0].iss,
+            subject="client",
+            client_id="client",
+            organisation=EXAMPLE_CONSUMER,
+            practitioner=None,
+            purposes=("TREAT",),
+            patient=A,
+            scopes=frozenset(RETRIEVE),
+            jkt="key",
+            token_id="token",
+            expires=utc_now() + timedelta(minutes=5),
+        )
         uid = (await study_of(gateway))["identifier"][0]["value"].removeprefix("urn:oid:")
         release = await gateway.rooms.retrieval.fetch(requester, uid, Wanted("GET", None, None), "request")
         await release.again()
