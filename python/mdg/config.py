@@ -270,6 +270,20 @@ class Settings(BaseSettings):
                 raise ValueError("subscribers: an origin ends with its host or port, as in https://ris.example.org")
         return self
 
+    @model_validator(mode="after")
+    def _asked(self) -> Self:
+        """What this gateway will ask must be a URL that its outbound client asks."""
+        named = [("directory_url", self.directory_url), ("token_url", self.token_url)]
+        named += [("registry_url", self.registry_url), *(("allow", url) for url in self.allow)]
+        named += [("issuers: jwks_url", issuer.jwks_url) for issuer in self.issuers]
+        for name, url in named:
+            try:
+                if url is not None:
+                    Origin.of(url, sandbox=self.sandbox)
+            except Unprocessable as error:
+                raise ValueError(f"{name}: {error.diagnostics}") from None
+        return self
+
     @property
     def own_sandbox(self) -> bool:
         """Whether the stand-ins run inside this gateway, under `/sandbox`."""
@@ -297,8 +311,8 @@ class Settings(BaseSettings):
             raise Misuse(f"{', '.join(sorted(stray))}: no such setting; see `mdg config show`")
         if SECRETS & table.keys():
             _private(config)
-        if config is not None and config.stat().st_mode & stat.S_IWOTH:
-            raise Misuse(f"{config} can be changed by anybody, who could name a token authority: chmod o-w {config}")
+        if config is not None and config.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise Misuse(f"{config} can be changed by others, who could name a token authority: chmod go-w {config}")
 
         class Loaded(cls):  # type: ignore[valid-type, misc] # the file is known only here, and pydantic asks the class
             @classmethod

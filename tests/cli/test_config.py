@@ -39,6 +39,9 @@ def test_the_check_and_the_start_find_the_same(mdg: Mdg, tmp_path: Path) -> None
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "mdg.sqlite").write_bytes(b"no database" * 1000)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o770)
     data = f'data = "{tmp_path / "data"}"'
     for line, code, said in (
         (("images", "none"), 4, "it is not a folder"),
@@ -46,6 +49,14 @@ def test_the_check_and_the_start_find_the_same(mdg: Mdg, tmp_path: Path) -> None
         ((data, f'{data}\nidentity = "{tmp_path / "none.csv"}"'), 4, "none.csv"),
         ((data, f'data = "{shut / "data"}"'), 4, str(shut)),
         ((data, f'data = "{key.parent.parent}"'), 2, "ticket.key"),
+        (("https://directory.example.invalid", "http://directory.example.org"), 2, "directory_url: only https URLs"),
+        ((data, f'{data}\nallow = ["http://other.example.org"]'), 2, "allow: only https URLs"),
+        (
+            (data, f'{data}\nissuers = [{{iss = "https://as.example.org", jwks_url = "http://as.example.org"}}]'),
+            2,
+            "jwks_url",
+        ),
+        ((data, f'data = "{shared}"'), 4, f"chmod 700 {shared}"),
         ((data, f'data = "{damaged}"'), 4, "the database cannot be used"),
         ((data, f'{data}\ndatabase = "postgresql://mdg@127.0.0.1:{bind}/mdg"'), 4, "database: "),
     ):

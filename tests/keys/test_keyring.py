@@ -44,6 +44,26 @@ def test_a_new_data_folder_is_private(tmp_path: Path) -> None:
     assert (tmp_path / "data").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_data_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(InputOutput, match=f"chmod 700 {folder}"):
+        opened(folder)
+    with pytest.raises(InputOutput, match="chmod 700"):
+        Keyring.check(folder)
+    assert not list(folder.iterdir())
+
+
+def test_a_data_folder_that_others_may_read_becomes_private(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(0o755)
+    opened(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_nothing_of_a_private_key_is_shown(tmp_path: Path) -> None:
     keyring = opened(tmp_path)
     secret = json.loads((tmp_path / "keys" / "dpop.jwk").read_bytes())["d"]

@@ -236,7 +236,7 @@ def test_a_settings_file_that_anybody_may_change_is_not_used(tmp_path: Path) -> 
     path.chmod(0o666)
     answer = run("config", "check", "--config", str(path))
     assert answer.returncode == 2
-    assert "chmod o-w" in answer.stderr.replace("\n", " ")
+    assert "chmod go-w" in answer.stderr.replace("\n", " ")
 
 
 def test_a_folder_without_settings_is_told_of_the_sandbox_first(phantom: Path) -> None:

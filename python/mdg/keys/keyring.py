@@ -7,6 +7,7 @@ their bytes never become Python objects.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,12 +38,14 @@ class Keyring:
     def open(cls, data_dir: Path, *, id: str, name: str, contact: str) -> Self:  # noqa: A002 - the card's own word
         """The keyring of a data folder, made when it is not there yet. Blocks on files: call it at start.
 
-        `InputOutput` when a key cannot be read or written, or when others than its owner may read it (K12); `Misuse`
-        for a file that is no key.
+        `InputOutput` when a key cannot be read or written, when others than its owner may read it (K12), or when others
+        may write to the data folder; `Misuse` for a file that is no key. A data folder that others may read becomes
+        private.
         """
         folder = data_dir / FOLDER
         try:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # names in it say which studies there are
+            _private(data_dir)
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise InputOutput(str(folder), error.strerror or "the key folder cannot be made") from error
@@ -56,6 +59,8 @@ class Keyring:
     @staticmethod
     def check(data_dir: Path) -> None:
         """Reads the keys that are there already and makes none; the errors are those of `open`."""
+        if data_dir.exists():
+            _not_shared(data_dir)
         for name, read in (
             ("x25519.key", _core.X25519Key.read),
             ("ed25519.key", _core.Ed25519Key.read),
@@ -64,6 +69,19 @@ class Keyring:
         ):
             if (path := data_dir / FOLDER / name).exists():
                 read(str(path))
+
+
+def _private(data_dir: Path) -> None:
+    """Names in the data folder say which studies there are."""
+    _not_shared(data_dir)
+    if data_dir.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        data_dir.chmod(0o700)
+
+
+def _not_shared(data_dir: Path) -> None:
+    """Write access to the data folder is enough to exchange the keys in it."""
+    if data_dir.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise InputOutput(str(data_dir), f"others may write to the data folder: chmod 700 {data_dir}")
 
 
 def _kept(path: Path, read: Callable[[str], Key], generate: Callable[[], Key]) -> Key:

@@ -197,7 +197,8 @@ def _ihis(folder: Path) -> frozenset[Ihi]:
 def _move(folder: Path, place: Path) -> None:
     """Renames `folder` to `place`, durably."""
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for parent in (place.parent.parent, place.parent):  # `parents` would make the outer one readable
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.rename(place)
         for changed in (place.parent, place.parent.parent, folder.parent):
             _sync(changed)
