@@ -17,6 +17,7 @@ MdgError
     ├── MethodNotAllowed  405 not-supported
     ├── NotAcceptable     406 not-supported
     ├── Conflict          409 conflict
+    ├── PreconditionFailed  412 conflict
     ├── TooLarge          413 too-long
     ├── UnsupportedMedia  415 not-supported
     ├── RangeInvalid      416 invalid
@@ -194,6 +195,13 @@ class Conflict(Problem):
     """The request meets a state that forbids it, such as a nonce that was seen."""
 
     status = 409
+    issue = "conflict"
+
+
+class PreconditionFailed(Problem):
+    """`If-Match` names other representations than the one that is here (RFC 9110 13.1.1)."""
+
+    status = 412
     issue = "conflict"
 
 

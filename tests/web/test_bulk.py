@@ -92,6 +92,7 @@ async def run(
     wire: Wire,
     *,
     length: int | None = None,
+    status: int = 200,
     again: Callable[[], Awaitable[None]] | None = None,
     ends: list[tuple[int, str]] | None = None,
 ) -> list[tuple[int, str]]:
@@ -104,7 +105,7 @@ async def run(
         ends.append((sent, why))
 
     release = Release(
-        status=200,
+        status=status,
         headers={"ETag": '"x"'},
         start=0,
         end=sum(source.sizes) if length is None else length,
@@ -127,6 +128,12 @@ async def test_pieces_arrive_in_order_and_none_is_overwritten_before_it_left() -
     headers = dict(wire.start["headers"])
     assert headers[b"content-length"] == str(9 * MIB + 17).encode()
     assert headers[b"accept-ranges"] == b"bytes"
+
+
+async def test_what_the_caller_has_already_is_answered_without_a_body_or_its_length() -> None:
+    wire = Wire(source := Source([]))
+    assert await run(source, wire, status=304) == []
+    assert (wire.start["status"], wire.start["headers"], bytes(wire.body)) == (304, [(b"etag", b'"x"')], b"")
 
 
 async def test_a_reader_that_leaves_stops_the_reading() -> None:

@@ -182,6 +182,25 @@ async def test_resume_by_range_gives_the_same_bytes_and_if_range_is_strong(start
             assert (again.status_code, len(again.content)) == (200, len(whole))
 
 
+async def test_a_precondition_is_answered_before_a_byte_is_given_and_is_on_record(start: Start) -> None:
+    """RFC 9110 13.1.1, 13.1.2, 13.2.2: the preconditions come before the range."""
+    async with start() as gateway:
+        _, _, grant = await granted(gateway)
+        etag, path = grant["etag"], grant["path"]
+        for method in ("GET", "HEAD"):
+            same = await get(gateway, path, method, If_None_Match=f'"other", W/{etag}', Range="bytes=0-9")
+            assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
+            assert not {"content-length", "content-range", "content-type"} & set(same.headers)
+            (record,) = await gateway.records(same.headers["x-request-id"])
+            assert record["outcome"] == "0"
+            failed = await get(gateway, path, method, If_Match='"other"', Range="bytes=0-9")
+            assert (failed.status_code, failed.headers["etag"]) == (412, etag)
+            (record,) = await gateway.records(failed.headers["x-request-id"])
+            assert record["outcome"] == "4"
+        given = await get(gateway, path, If_Match=etag, If_None_Match='"other"', Range="bytes=0-9")
+        assert (given.status_code, len(given.content)) == (206, 10)
+
+
 async def test_head_gives_the_fields_and_no_bytes(start: Start) -> None:
     async with start() as gateway:
         _, _, grant = await granted(gateway)

@@ -13,11 +13,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a caller wants of a release: `GET` or `HEAD`, and the fields `Range` and `If-Range` as they came."""
+    """What a caller wants of a release: `GET` or `HEAD`, and the fields `Range`, `If-Range`, `If-Match` and
+    `If-None-Match` as they came."""
 
     method: str
     range: str | None
     if_range: str | None
+    if_match: str | None = None
+    if_none_match: str | None = None
 
 
 class Pieces(Protocol):
@@ -28,7 +31,7 @@ class Pieces(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """`status` 200 or 206 with its `headers`, and bytes [start, end) from `open`, which blocks and runs in a worker.
+    """`status` 200, 206 or 304 with its `headers`, and bytes [start, end) from `open`, which blocks, so in a worker.
 
     `again` decides anew and raises when the answer has changed; `ended` records how many bytes were handed to the
     connection and why it stopped: `complete`, `disconnected`, `slow-reader`, `aborted-consent`, `aborted-requester`,

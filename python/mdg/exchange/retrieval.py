@@ -22,7 +22,8 @@ from mdg.errors import Forbidden, InputOutput, MdgError, NotFound, Refused, Unau
 from mdg.exchange.envelopes import Envelope, Envelopes, Identifiers, identifiers_of
 from mdg.exchange.holdings import Held, Holdings
 from mdg.exchange.judge import PAYLOAD, Judge, Standing
-from mdg.exchange.ranges import select
+from mdg.exchange.preconditions import not_modified
+from mdg.exchange.ranges import Span, select
 from mdg.exchange.release import Release, Wanted
 from mdg.exchange.workshop import Workshop
 from mdg.fhir.local_numbers import LocalNumbers
@@ -250,15 +251,16 @@ class Retrieval:
     ) -> Release:
         recipe = made.recipe
         etag = _etag(recipe.sha256)
-        span = select(wanted.range if wanted.method == "GET" else None, wanted.if_range, etag, recipe.length)
-        headers = {
-            "Content-Type": "application/zip",
-            "Content-Disposition": f'attachment; filename="{made.envelope_id}.zip"',
-            "ETag": etag,
-        }
+        had = not_modified(wanted.if_match, wanted.if_none_match, etag)
+        range_ = wanted.range if wanted.method == "GET" else None
+        span = Span(0, 0, partial=False) if had else select(range_, wanted.if_range, etag, recipe.length)
+        headers = {"ETag": etag}
+        if not had:
+            headers["Content-Type"] = "application/zip"
+            headers["Content-Disposition"] = f'attachment; filename="{made.envelope_id}.zip"'
         if made.request_digest is None:
             headers["Content-Location"] = f"/api/jmix/{made.envelope_id}"
-            if not span.partial:
+            if not (had or span.partial):
                 headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(recipe.sha256).decode()}:"
         if span.partial:
             headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{recipe.length}"
@@ -277,7 +279,7 @@ class Retrieval:
                 await self._envelopes.damaged(made, why)
 
         return Release(
-            status=206 if span.partial else 200,
+            status=304 if had else 206 if span.partial else 200,
             headers=headers,
             start=span.start,
             end=span.end,

@@ -30,6 +30,9 @@ SLOWEST = 60.0
 WORKERS = anyio.CapacityLimiter(8)
 """Threads that make pieces, for all streams together; the default limiter is left to everything else."""
 
+NOT_MODIFIED = 304
+"""The caller has it: no body, and no length of one (RFC 9110 8.6)."""
+
 log = structlog.get_logger("mdg.bulk")
 
 
@@ -42,13 +45,15 @@ class BulkResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         release = self._release
-        headers = {**release.headers, "Content-Length": str(release.length), "Accept-Ranges": "bytes"}
+        headers = dict(release.headers)
+        if release.status != NOT_MODIFIED:
+            headers |= {"Content-Length": str(release.length), "Accept-Ranges": "bytes"}
         start = {
             "type": "http.response.start",
             "status": release.status,
             "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         }
-        if scope["method"] == "HEAD":
+        if scope["method"] == "HEAD" or release.status == NOT_MODIFIED:
             await send(start)
             await send({"type": "http.response.body", "body": b""})
             return

@@ -115,9 +115,18 @@ class JmixDoor:
 
 
 def _wanted(request: Request) -> Wanted:
-    """A `Range` that is there twice is malformed and so ignored."""
+    """A `Range` that is there twice is malformed and so ignored; the lines of a list are one list (RFC 9110 5.3)."""
     ranges = request.headers.getlist("range")
-    return Wanted(request.method, ranges[0] if len(ranges) == 1 else None, request.headers.get("if-range"))
+    if_match, if_none_match = (
+        ", ".join(lines) if (lines := request.headers.getlist(name)) else None for name in ("if-match", "if-none-match")
+    )
+    return Wanted(
+        request.method,
+        ranges[0] if len(ranges) == 1 else None,
+        request.headers.get("if-range"),
+        if_match=if_match,
+        if_none_match=if_none_match,
+    )
 
 
 def _no_query(request: Request) -> None:
