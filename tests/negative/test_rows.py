@@ -3,9 +3,9 @@
 A case is a good call, changed: `door` or `method` and `path` say where to; `token`, `proof`, `ticket` say what is
 wrong with them; `authorization`, `proofs`, `fields`, `host`, `framing`, `query`, `body` replace what would be sent.
 `answer` is one of ANSWERS, `reason` is what the audit calls it; a `bare` answer is the HTTP server's own, which no
-door ever sees. Cases with the same `alike` get the same answer to the byte,
-by the same SQL statements. What holds for every refusal is in
-`check_refusal`. To add a row is to write YAML; nothing here changes.
+door ever sees. The connection stays open, unless the case says `closes` or `bare`. Cases with the same `alike` get the
+same answer to the byte, by the same SQL statements. What holds for every refusal is in `check_refusal`. To add a row is
+to write YAML; nothing here changes.
 """
 
 from __future__ import annotations
@@ -202,6 +202,8 @@ async def prepare(case: Case, world: World, number: int) -> Sent:
 def check_answer(case: Case, answer: Answer) -> None:
     status, _, challenge = ANSWERS[case.said["answer"]]
     assert answer.status == status, answer.text[:2000]
+    closes = bool(case.said.get("closes") or case.said.get("bare"))
+    assert answer.closed == closes, f"{answer.text[:2000]}\n\nthe connection is {'closed' if answer.closed else 'open'}"
     shown, _, place = answer.header("www-authenticate").partition(", resource_metadata=")
     assert shown == (challenge or "")
     assert place.endswith('/.well-known/oauth-protected-resource/fhir"') == bool(challenge)

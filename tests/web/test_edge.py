@@ -104,6 +104,16 @@ async def test_a_probe_is_answered_by_whatever_name_it_asks(start: Start, listen
             assert status(await raw(gateway, b"GET " + other + asked, listener)) == 400
 
 
+@pytest.mark.parametrize("fields", [101, 500])
+async def test_a_header_of_too_many_fields_ends_the_connection(start: Start, fields: int) -> None:
+    async with start() as gateway:
+        asked = b"GET /livez HTTP/1.1\r\nHost: HOST\r\n"
+        answer = await raw(gateway, asked + b"A: b\r\n" * fields + b"\r\n" + asked + b"Connection: close\r\n\r\n")
+        assert status(answer) == 431
+        assert answer.count(b"HTTP/1.1 ") == 1, "what follows is not read"
+        assert b"OperationOutcome" in answer
+
+
 async def test_an_upgrade_to_http2_is_ignored(start: Start) -> None:
     """F7: the answer is one of HTTP/1.1, and the connection goes on in it."""
     async with start() as gateway:

@@ -233,7 +233,9 @@ def _check(scope: Scope, hosts: frozenset[str]) -> None:
         raise HttpVersionNotSupported("speak HTTP/1.1", reason="http-version")
     line = len(scope["raw_path"]) + len(scope["query_string"])
     if len(headers) > HEADER_FIELDS or line + sum(len(n) + len(v) + 4 for n, v in headers) > HEADER_BYTES:
-        raise HeaderTooLarge(f"at most {HEADER_BYTES} bytes and {HEADER_FIELDS} fields")
+        raise HeaderTooLarge(
+            f"at most {HEADER_BYTES} bytes and {HEADER_FIELDS} fields", headers={"Connection": "close"}
+        )
     if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
         raise Invalid("a body is framed in one way", reason="framing", headers={"Connection": "close"})
     named = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
