@@ -34,7 +34,8 @@ async def test_a_provider_that_is_killed_goes_on_with_the_same_envelope(
                     begun += piece
                     served.process.kill()
         assert 0 < len(begun) < length
-    async with serve(data=data, folder=large) as served:
+        port = served.url.rpartition(":")[2]
+    async with serve(data=data, folder=large, arguments=("--port", port)) as served:
         assert [event["outcome"] for event in await served.records(request_id)] == ["0", "0"], "grant and release"
         asked = {"Range": f"bytes={len(begun)}-", "If-Range": etag}
         rest = await served.consumer.ask("GET", path, scopes=RETRIEVE, headers=asked)

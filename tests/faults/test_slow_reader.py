@@ -25,7 +25,8 @@ async def test_others_are_served_and_both_ends_are_recorded(serve: Serve, large:
             assert (await served.consumer.search()).status_code == 200
 
         async def ended(request_id: str, outcome: str) -> bool:
-            return [event["outcome"] for event in await served.records(request_id)] == ["0", "0", outcome]
+            outcomes = [event["outcome"] for event in await served.records(request_id)]
+            return len(outcomes) >= 2 and outcomes[-1] == outcome
 
         await until(lambda: ended(fast.headers["X-Request-ID"], "0"))
         await until(lambda: ended(slow_id, "8"))
