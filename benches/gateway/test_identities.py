@@ -101,7 +101,8 @@ def test_a_table_of_many_identities(tmp_path: Path, capsys: pytest.CaptureFixtur
         csv, database = table(tmp_path / f"{lines}.csv", lines), tmp_path / str(lines) / "mdg.sqlite"
         first, again = loaded(database, csv), loaded(database, csv)
         shown.append((lines, csv.stat().st_size, first, again))
-    few, many = anyio.run(reads, *(tmp_path / str(lines) / "mdg.sqlite" for lines in (FEW, MANY)), tmp_path / "images")
+    few_rows, many_rows = (tmp_path / str(lines) / "mdg.sqlite" for lines in (FEW, MANY))
+    few, many = anyio.run(reads, few_rows, many_rows, tmp_path / "images")
     with capsys.disabled():
         print(f"\nidentities, {READS} reads each, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         for lines, size, first, again in shown:

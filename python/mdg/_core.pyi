@@ -25,6 +25,7 @@ __all__ = [
     "open_envelope",
     "pack",
     "read_header",
+    "remove_abandoned",
     "verify",
     "verify_jws",
     "verify_signature",
