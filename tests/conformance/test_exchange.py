@@ -1,4 +1,4 @@
-"""What leaves a gateway, by clause of docs/conformance.md: FHIR and JMIX, and nothing else."""
+"""What leaves a gateway, by clause of docs/conformance.md: FHIR and JMIX only."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class Terminal:
         return ESCAPES.sub("", "".join(lines[:count]))
 
     def close(self) -> None:
-        """Ends whatever still runs, as closing the window does."""
+        """Ends all commands that still run, as closing the window does."""
         self.type("^C")
         for _ in range(100):
             if PROMPT in self._kept:

@@ -75,7 +75,7 @@ def test_each_error_code_is_described() -> None:
 
 
 def test_each_code_of_the_index_and_of_commands_is_described() -> None:
-    """Whatever Python and the extension module add to the codes of the profile, and nothing else."""
+    """The codes that Python and the extension module add to those of the profile."""
     profile = (REPOSITORY / "rust" / "core" / "src" / "error.rs").read_text(encoding="utf-8")
     sources = [*(REPOSITORY / "python" / "mdg").rglob("*.py"), *(REPOSITORY / "rust" / "py" / "src").glob("*.rs")]
     there = {code for path in sources for code in re.findall(r'"(E_[A-Z_]+)"', path.read_text(encoding="utf-8"))}

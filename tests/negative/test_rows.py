@@ -161,7 +161,7 @@ async def compare(case: Case, world: World, number: int) -> None:
 
 
 def address(case: Case) -> tuple[str, str]:
-    """The door of a case, whatever id stands in its path."""
+    """The path of a case with a placeholder for its id."""
     return case.door, re.sub(r"{\w+}|[0-9a-f-]{36}", "*", case.said.get("path", ""))
 
 

@@ -1,4 +1,4 @@
-"""What an operator took back: tokens, clients, people and organisations that no longer count (fhir-au 3.4 step 6).
+"""Revocations: tokens, clients, people and organisations that an operator has refused until further notice.
 
 The table is the only place of a revocation, and each call asks it: a revocation acts in every process that shares the
 database from its COMMIT on, and a restart changes nothing. Nothing is remembered in memory.
@@ -35,7 +35,7 @@ REVOCATIONS = Table(
 
 
 class Of(StrEnum):
-    """What a revocation names: a value of the token, whatever issuer the token is from."""
+    """What a revocation names: a claim of the token and its value. Tokens of every issuer are compared."""
 
     TOKEN = "token"  # noqa: S105 -- the kind of thing, not one
     """One token, by its `jti`."""
@@ -123,7 +123,7 @@ class Revocations:
         return await self._store.write(keep)
 
     async def remove(self, id_: str, also: Also) -> None:
-        """Ends a revocation, together with the record that `also` writes. `NotFound` when there is none of that id."""
+        """Ends a revocation, together with the record that `also` writes. `NotFound` if no revocation has this id."""
 
         async def end(connection: AsyncConnection) -> None:
             found = (await connection.execute(self._one(REVOCATIONS.c.id == id_))).first()

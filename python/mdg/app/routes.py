@@ -209,7 +209,7 @@ def _application(rooms: Rooms, routes: Sequence[BaseRoute], hosts: frozenset[str
         proxy_header=rooms.settings.proxy_header,
     )
     app = Starlette(routes=routes, middleware=[edge], exception_handlers={HTTPException: _pass_on})
-    # Else a stranger's path with a slash more is answered by its echo in `Location`, query included and unrecorded.
+    # Starlette would answer a path with a slash more by a redirect to the same path and query, without any record.
     app.router.redirect_slashes = False
     return app
 

@@ -1,4 +1,4 @@
-"""An event as a FHIR R4 AuditEvent, in the roles and codes of IHE BALP 1.1 (fhir-au 7.1).
+"""An event as a FHIR R4 AuditEvent, in the roles and codes of IHE BALP 1.1 (IEF OI9).
 
 A query flows from the client (Source) to the server (Destination), a read or a release the other way round. The
 token's claims follow BALP's OAuth mapping: `sub` and `iss` name the user, `jti` is the policy, `client_id` the
@@ -59,8 +59,8 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One row of fhir-au 7.1: what kind of event, which way it flows, who the user is in it, and the profile that it
-    fits when the event has all that it `needs`."""
+    """How one kind of event is written: its codes, which way data flows, the role of the user, and the profile that a
+    record fits when it has all that the profile `needs`."""
 
     type: Coding
     subtypes: tuple[Coding, ...]

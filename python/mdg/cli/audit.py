@@ -1,4 +1,4 @@
-"""`mdg audit`: what a gateway recorded, as FHIR AuditEvents (fhir-au 7.1). `show` is by request, `list` by patient,
+"""`mdg audit`: what a gateway recorded, as FHIR AuditEvents (IEF C4). `show` is by request, `list` by patient,
 requester, time and outcome.
 
 Both read the database beside the running gateway. A gateway gives each request an id of its own; the id that the caller

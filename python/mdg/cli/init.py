@@ -85,7 +85,7 @@ def _table(values: BaseModel) -> Iterator[str]:
 
 
 def _default(value: Any) -> str:
-    """The default in TOML; `""` where there is none, because TOML has no such value."""
+    """The default in TOML; `""` for None, which TOML cannot write."""
     from mdg.cli.stage import toml
 
     return '""' if value is None else toml(value)

@@ -63,7 +63,8 @@ def keygen(
         (
             *(f"wrote {path}" for path in files),
             f"key id {ed25519.kid}",
-            f"give {files[-1].name} to whoever sends to you or trusts you; the .key files never leave this machine",
+            f"give {files[-1].name} to everyone who sends to you or trusts you; "
+            "the .key files never leave this machine",
         ),
         as_json,
     )

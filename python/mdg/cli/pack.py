@@ -203,7 +203,7 @@ def _is_copy(path: Path, first: Path) -> bool:
 
 def _identifiers(study: Study, sender: Party) -> list[tuple[str, str]]:
     """The patient's identifiers for metadata.json: the local number under a system of the sender, so that equal numbers
-    of two hospitals never meet (fhir-au 1.4), and the IHI, whichever of the files carry it."""
+    of two hospitals never meet (IEF DC1), and the IHI that any of the files carries."""
     from mdg.model.identity import HPIO_SYSTEM, IHI_SYSTEM, MEDICAL_RECORD_SYSTEM
 
     scope, _, hpio = sender.entity["id"].rpartition("/")

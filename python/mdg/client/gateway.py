@@ -238,7 +238,7 @@ class Gateway:
         progress: Progress | None = None,
     ) -> Opened:
         """`request`, `download` and `open` of one study into the new folder `out`. The sealed file lies beside it while
-        it arrives, and is gone afterwards whatever happened. What a killed process left beside the same `out` is
+        it arrives, and is removed at the end, also after a failure. What a killed process left beside the same `out` is
         removed first."""
         grant = await self.request(study, ihi, provider=provider, request_id=request_id, purpose=purpose)
         await to_thread.run_sync(envelope.remove_abandoned, out)

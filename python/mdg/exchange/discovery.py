@@ -1,4 +1,4 @@
-"""Discovery: what imaging of a person is here (IEF CAP1.3, A1.1.4; fhir-au 1.3). Metadata only, never a token, never a
+"""Discovery: what imaging of a person is here (IEF CAP1.3, A1.1.4). Metadata only, never a token, never a
 pixel.
 
 Order of a search: may the caller search at all and for this person; every source at once; a decision for each study and

@@ -82,7 +82,7 @@ class Holdings:
         return await self._first(ihi, lambda source: source.study_by_id(id_, locals_))
 
     async def whose(self, uid: str) -> Held | None:
-        """The present version of a study, whoever it is about; None when it is found under nobody's IHI."""
+        """The present version of a study of any patient; None if no IHI leads to the study."""
         owners, unanswered = await self._ask_all(lambda source: source.owner(uid))
         for local in dict.fromkeys(owner for _, owner in owners if owner is not None):
             ihi = await self._identities.ihi_of(local)

@@ -1,4 +1,4 @@
-"""Notification, the subscriber's side of it: making, reading and ending a subscription (IEF CAP4; fhir-au 6).
+"""Notification, the subscriber's side of it: making, reading and ending a subscription (IEF CAP4).
 
 Order of a creation: may the caller subscribe at all and for this person; is the endpoint one that its organisation may
 be told at; the row and its audit record, in one transaction. Another's subscription and one that is not there are the
@@ -83,7 +83,7 @@ class Notification:
         return fhir.subscription(new, self._canonical_base)
 
     async def read(self, requester: Requester, id_: str, request_id: str) -> Json:
-        """The subscription. `NotFound` when there is none or it is another's."""
+        """The subscription. `NotFound` if no subscription has this id, or if it is another organisation's."""
         found = await self._read(requester, id_, request_id)
         return fhir.subscription(found, self._canonical_base)
 

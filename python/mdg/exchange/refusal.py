@@ -1,4 +1,4 @@
-"""Whose study a refused request was about, for its audit record and for nothing else.
+"""The patient of the study that a refused request was about, for the audit record only.
 
 The answer to a refused request is given without it, so a caller learns nothing by it. The same statement is run for a
 study that is hidden and for one that does not exist, so the time of the answer tells them apart no more than before.

@@ -1,4 +1,4 @@
-"""Retrieval: one request moves a whole study, sealed to the one who asked (IEF CAP2.1; fhir-au 2.4).
+"""Retrieval: one request moves a whole study, sealed to the one who asked (IEF CAP2.1).
 
 `request` answers a signed request (seg/1 8.4) with the address of an envelope made for it; `fetch` gives the envelope
 of a study sealed to the client's key in the directory; `download` and `stored` give the bytes of either. Every call is

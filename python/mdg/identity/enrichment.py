@@ -60,8 +60,8 @@ identities = Table(
     Index(None, "custodian", "issuer", "patient", "ihi"),
 )
 """`origin` is `identity.csv` or the name of the image source whose `study` made the claim. `source` is who says so: the
-column of identity.csv, `dicom-1` to `dicom-5` (the spelling of fhir-au 1.5), or `jmix`. `verified` is `YYYY-MM-DD`.
-`file` is the path of the first file of the study that says so.
+column of identity.csv, `dicom-1` to `dicom-5` (docs/spec/patient-identity.md, "The IHI inside DICOM"), or `jmix`.
+`verified` is `YYYY-MM-DD`. `file` is the path of the first file of the study that says so.
 Each index answers its question alone and in order, so that no planner has a reason to read the table instead."""
 
 
@@ -74,8 +74,8 @@ files = Table(
     Column("patients", Number, nullable=False),
     Column("ihis", Number, nullable=False),
 )
-"""The identity.csv that the rows of its origin are made from: its SHA-256, and what is in it. No row while those rows
-are made from something else."""
+"""The identity.csv that was read last: its SHA-256, and how many rows, patients and IHIs it has. There is no row while
+the table of identities does not hold the content of that file."""
 
 
 @dataclass(frozen=True, slots=True)

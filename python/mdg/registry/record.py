@@ -1,4 +1,4 @@
-"""A record of a registry: the five fields of the framework (IEF RG4) and what the registry counts with (fhir-au 5.2).
+"""A record of a registry: the five fields of the framework (IEF RG4 to RG8) and the registry's own id and version.
 
 What a registry answers is a stranger's text: it is read strictly, with a bound on everything, and a fault in it never
 repeats what it said.

@@ -1,4 +1,4 @@
-"""The stand-in record locator: which services hold records of a person (IEF RG1; fhir-au 5.2, 5.3).
+"""The stand-in record locator: which services hold records of a person (IEF RG1).
 
 A record is opened by `PUT /v1/records`, changed by `POST /v1/records/{id}/status` and found by `POST
 /v1/records/_search`, each with a JSON body, so that no identifier of a person stands in a URL. Nothing lists all of

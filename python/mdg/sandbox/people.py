@@ -36,7 +36,7 @@ async def make_up_identities(store: Store, custodian: HpiO) -> Sequence[Claim]:
 
 
 async def made_up_ihi(store: Store, custodian: HpiO) -> Ihi | None:
-    """One of the made-up IHIs, which stand for nobody and so may be shown; None when there is none.
+    """One of the made-up IHIs, which belong to no real person and so may be shown; None if no made-up IHI is known.
 
     A row of identity.csv may name `sandbox` as its source too, so the IHI itself must be the made-up one."""
     made = select(identities.c.issuer, identities.c.patient, identities.c.ihi).where(

@@ -44,7 +44,8 @@ def only_process(database: Path) -> Iterator[None]:
 
 
 def check_place(database: Path) -> None:
-    """`InputOutput` when `only_process` would refuse the place of `database`, whoever uses it. Makes nothing."""
+    """`InputOutput` if `only_process` would refuse the folder of `database`. Does not ask whether a process holds the
+    lock (`in_use`), and makes nothing."""
     folder = next(one for one in database.parents if one.exists())
     refuse_network(folder)
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):

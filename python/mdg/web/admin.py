@@ -168,7 +168,7 @@ class AdminDoor:
     async def audit(self, request: Request) -> Response:
         """`GET /audit/{request_id}`: the AuditEvents of one request, in the order they were written.
 
-        `of_callers` are those of requests whose callers sent this id. Auditors are audited too (fhir-au 7.1).
+        `of_callers` are those of requests whose callers sent this id. This request is recorded as well.
         """
         asked = request.path_params["request_id"]
         events, of_callers = await self._audit.for_request(asked), await self._audit.for_callers_id(asked)
@@ -230,7 +230,7 @@ class AdminDoor:
 
 
 def _wanted(asked: Mapping[str, str]) -> Wanted:
-    """`ValueError` for a value that is none of its kind."""
+    """The question that the parameters ask. `ValueError` if a value cannot be read."""
     return Wanted(
         patient=Ihi.parse(asked["ihi"]) if "ihi" in asked else None,
         requester=asked.get("requester"),

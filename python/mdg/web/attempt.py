@@ -17,7 +17,7 @@ ATTACKS = frozenset(
         "two-credentials",
     }
 )
-"""Reasons that no mistake explains: a Security Alert (DCM 110113). A mistyped parameter is none."""
+"""Reasons that no mistake explains: recorded as a Security Alert (DCM 110113), unlike a mistyped parameter."""
 
 _ATTEMPTS = {
     ("GET", "/fhir/ImagingStudy"): Kind.SEARCH,

@@ -23,10 +23,11 @@ from mdg.web.metrics import Metrics
 DECIDE_EVERY = 64 << 20
 """Bytes after which the decision is asked again (security-tests C21)."""
 DECIDE_AFTER = 5.0
-"""Seconds after which it is asked again too, however little has been sent: a slow reader outlives a withdrawal else."""
+"""Seconds after which the decision is asked again too. Without this a slow download would continue after a consent was
+withdrawn."""
 PACE = 1 << 20
 SLOWEST = 60.0
-"""Seconds in which the connection must take PACE bytes: about 17 kB/s (security-tests F15)."""
+"""Seconds in which the connection must take PACE bytes: about 17 kB/s."""
 WORKERS = anyio.CapacityLimiter(8)
 """Threads that make pieces, for all streams together; the default limiter is left to everything else."""
 

@@ -36,7 +36,7 @@ HEADER_FIELDS = 100
 _PATH = re.compile(rb"(?:/(?!\.{0,2}(?:/|\Z))[A-Za-z0-9\-._~$:@!&'()*+,=]+)+/?|/")
 """A path in its one form: no empty or dot segment, nothing escaped, no backslash, no NUL (F22)."""
 _PROBES = (b"/livez", b"/readyz")
-"""Addresses that answer whatever `Host` says: orchestrators and proxies ask by IP address, or name no host at all."""
+"""Addresses at which `Host` is not checked: orchestrators and proxies ask by IP address, or name no host at all."""
 _ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 Whose: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]

@@ -64,7 +64,7 @@ class Connection(TCPServer):
 
     async def _close(self) -> None:
         """Closes when the peer has taken all that was written, or after CLOSING: a peer that takes nothing would keep
-        the socket, and what was written to it, for ever (security-tests F15).
+        the socket, and what was written to it, for ever.
 
         If the caller is cancelled, the close goes on: an application may cancel its own last `send`. Only the end of
         the server, which cancels every connection after GRACE, ends the close at once.

@@ -90,9 +90,9 @@ codes! {
     FileDigest = "E_FILE_DIGEST",
     /// Study or patient differ, or an identifying value cannot be found.
     DicomIdentity = "E_DICOM_IDENTITY",
-    /// A file that is not well-formed DICOM (PS3.5, PS3.10); beside seg/1.
+    /// A file that is not well-formed DICOM (PS3.5, PS3.10). The code is this project's own.
     Dicom = "E_DICOM",
-    /// A file that does not begin like DICOM at all, such as a text; beside seg/1.
+    /// A file that does not begin like DICOM at all, such as a text. The code is this project's own.
     NotDicom = "E_NOT_DICOM",
     /// Stripped of what its sender always writes.
     Downgrade = "E_DOWNGRADE",

@@ -60,7 +60,7 @@ pub fn start<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>) -> Result<Start> {
     Ok(Start { transfer_syntax, media_class, declared, deflated, executable_preamble: false })
 }
 
-/// Group 0002 from byte `begin`: explicit little endian, whatever follows. Leaves `reader` at the data set and gives
+/// Group 0002 from byte `begin`: explicit little endian in every file (PS3.10 7.1). Leaves `reader` at the data set and gives
 /// TransferSyntaxUID and MediaStorageSOPClassUID.
 fn file_meta<S: ReadAt + ?Sized>(reader: &mut Reader<'_, S>, begin: u64) -> Result<(String, Option<String>)> {
     reader.start(begin, Encoding::ExplicitLittleEndian);

@@ -71,7 +71,7 @@ pub fn inspect(parts: Parts<'_>) -> Result<Report> {
 }
 
 /// Verifies an envelope; with `key` opens it into `files`. `request`: SHA-256 of the signed request that it must answer.
-/// `receiver`: the entity id of whoever holds `key`; an envelope whose manifest names others opens with a warning.
+/// `receiver`: the entity id of the holder of `key`; an envelope whose manifest names others opens with a warning.
 pub fn verify(
     parts: Parts<'_>,
     trust: &[Trusted],
@@ -213,7 +213,7 @@ fn known_dialect(manifest: &Manifest) -> Result<()> {
     Ok(())
 }
 
-/// A payload is sealed to one key, whomever the manifest names.
+/// A payload is sealed to one key, also if the manifest names several receivers.
 fn addressed(manifest: &Manifest, receiver: Option<&str>) -> Vec<String> {
     let mut warnings = Vec::new();
     if manifest.receiver.len() > 1 {
