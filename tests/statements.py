@@ -5,24 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import anyio
 from sqlalchemy import Engine, event
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_SEEN: ContextVar[list[str] | None] = ContextVar("seen", default=None)
-"""Where the statements of this task and of the tasks that it starts are written."""
+_RAN: ContextVar[list[tuple[str, Any]] | None] = ContextVar("ran", default=None)
+"""Where the statements of this task and of the tasks that it starts are written, each with its parameters."""
 OF_A_REQUEST = ("INSERT INTO audit ", "INSERT INTO replay ")
 """What a request writes. One task writes for all, so these are told by their beginning."""
 _WRITTEN: list[str] = []
 
 
 @event.listens_for(Engine, "before_cursor_execute")
-def _note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-    if (seen := _SEEN.get()) is not None:
-        seen.append(statement)
+def _note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+    if (found := _RAN.get()) is not None:
+        found.append((statement, parameters))
     elif statement.startswith(OF_A_REQUEST):
         _WRITTEN.append(statement)
+
+
+@contextmanager
+def ran() -> Iterator[list[tuple[str, Any]]]:
+    """The statements of this task and of the tasks that it starts while this is open, with their parameters."""
+    found: list[tuple[str, Any]] = []
+    token = _RAN.set(found)
+    try:
+        yield found
+    finally:
+        _RAN.reset(token)
 
 
 @contextmanager
@@ -31,13 +43,11 @@ def seen() -> Iterator[list[str]]:
     not among them."""
     found: list[str] = []
     before = len(_WRITTEN)
-    token = _SEEN.set(found)
-    try:
-        yield found
-    finally:
-        _SEEN.reset(token)
-        found += _WRITTEN[before:]
-        found.sort()
+    with ran() as read:
+        try:
+            yield found
+        finally:
+            found += sorted([*(statement for statement, _ in read), *_WRITTEN[before:]])
 
 
 class Costs:

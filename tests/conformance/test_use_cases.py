@@ -11,11 +11,13 @@ import anyio
 import pydicom
 import pytest
 from tests.fhir.test_subscription import asked
+from tests.identities import write_identity_csv
 from tests.receiver import receiving, until
+from tests.web.conftest import second_gateway
 
-from mdg.model.identity import HpiO, Ihi
+from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, made_up
-from mdg.sandbox.phantom import ISSUER, PATIENT_ID, write_phantom
+from mdg.sandbox.phantom import PATIENT_ID, write_phantom
 
 pytestmark = pytest.mark.anyio
 
@@ -65,25 +67,15 @@ async def test_uc_d4_recent_chest_imaging_is_found_and_older_or_other_imaging_is
 async def test_uc_r3_several_prior_studies_of_a_patient_are_retrieved_one_by_one(start: Start, tmp_path: Path) -> None:
     images = tmp_path / "images"
     wanted = {study(images / str(seed), seed, StudyDate=f"202{seed}0501") for seed in (1, 2, 3)}
-    async with start(folders=(images,)) as provider:
-        sandbox = provider.rooms.directory_url
-        async with start(
-            "coordinator",
-            custodian=made_up(HpiO, "coordinator"),
-            folders=(),
-            identity=None,
-            issuers=({"iss": sandbox, "jwks_url": f"{sandbox}/jwks"},),
-            directory_url=sandbox,
-            allow=(provider.url,),
-        ) as coordinator:
-            http = provider.consumer.http
-            for one in (provider, coordinator):
-                (await http.post(f"{sandbox}/cards", json=one.rooms.keyring.card.to_json())).raise_for_status()
-            for uid in uids((await provider.consumer.search()).json()):
-                wish = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI), "study": uid}
-                answer = await http.post(f"{coordinator.admin}/retrievals", json=wish, timeout=30)
-                assert (answer.status_code, answer.json().get("study")) == (201, uid), answer.text
-            held = (await coordinator.consumer.search()).json()
+    async with (
+        start(folders=(images,)) as provider,
+        second_gateway(start, provider, folders=(), identity=None) as coordinator,
+    ):
+        for uid in uids((await provider.consumer.search()).json()):
+            wish = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI), "study": uid}
+            answer = await provider.consumer.http.post(f"{coordinator.admin}/retrievals", json=wish, timeout=30)
+            assert (answer.status_code, answer.json().get("study")) == (201, uid), answer.text
+        held = (await coordinator.consumer.search()).json()
     assert uids(held) == wanted
 
 
@@ -94,9 +86,7 @@ async def test_uc_s1_of_a_panel_of_patients_each_is_told_about_alone(
     is read with a token for that patient only."""
     images, table, second = tmp_path / "images", tmp_path / "panel.csv", made_up(Ihi, "second of the panel")
     shutil.copytree(phantom, images)
-    people = {PATIENT_ID: EXAMPLE_IHI, "SECOND": second}
-    lines = [f"{local},{ISSUER},{ihi},test,2026-01-01" for local, ihi in people.items()]
-    table.write_text("\n".join(["PatientID,issuer,IHI,source,date", *lines, ""]))
+    write_identity_csv(table, {PATIENT_ID: EXAMPLE_IHI, "SECOND": second})
     async with (
         receiving() as of_first,
         receiving() as of_second,

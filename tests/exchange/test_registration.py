@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import pydicom
 import pytest
 from sqlalchemy import select, update
+from tests.identities import write_identity_csv
 from tests.registry.locators import Locator, locator
 
 from mdg.audit import Audit
@@ -59,10 +60,8 @@ class World:
 
     async def confirm(self, **people: Ihi) -> None:
         """identity.csv becomes: patient (`_` for `-`) is person."""
-        path = self.folder.parent / "identity.csv"
-        lines = [f"{who.replace('_', '-')},{ISSUER},{ihi},test,2026-01-01" for who, ihi in people.items()]
-        path.write_text("\n".join(["PatientID,issuer,IHI,source,date", *lines, ""]))
-        await self.identities.load_csv(path)
+        table = {who.replace("_", "-"): ihi for who, ihi in people.items()}
+        await self.identities.load_csv(write_identity_csv(self.folder.parent / "identity.csv", table))
 
     async def registered(self, ihi: Ihi = EXAMPLE_IHI) -> list[str]:
         """The services that the locator names."""

@@ -20,13 +20,13 @@ import anyio
 import httpx2
 import pytest
 from anyio import to_thread
-from tests.web.conftest import Consumer, phantom, start
+from tests.identities import write_identity_csv
+from tests.web.conftest import Consumer, known_consumer, phantom, start
 
-from mdg.client import Tokens
 from mdg.keys import Keyring
 from mdg.outbound import Outbound
-from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI
-from mdg.sandbox.phantom import ISSUER, PATIENT_ID, write_phantom
+from mdg.sandbox.identifiers import EXAMPLE_CONSUMER
+from mdg.sandbox.phantom import ISSUER, write_phantom
 
 __all__ = ["phantom", "start"]  # fixtures of the same gateway inside this process, for a clock that tests move
 MDG = [sys.executable, "-m", "mdg.cli"]
@@ -107,9 +107,7 @@ def large(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def identity(tmp_path: Path) -> Path:
-    path = tmp_path / "identity.csv"
-    path.write_text(f"PatientID,issuer,IHI,source,date\n{PATIENT_ID},{ISSUER},{EXAMPLE_IHI},test,2026-01-01\n")
-    return path
+    return write_identity_csv(tmp_path / "identity.csv")
 
 
 @pytest.fixture
@@ -143,9 +141,8 @@ def serve(tmp_path: Path, images: Path, identity: Path) -> Serve:
                 outbound = await stack.enter_async_context(Outbound([url], True))
                 http = await stack.enter_async_context(httpx2.AsyncClient(timeout=PATIENCE))
                 keyring = Keyring.open(tmp_path / "keys", id=EXAMPLE_CONSUMER.uri, name="consumer", contact="")
-                (await http.post(f"{url}/sandbox/cards", json=keyring.card.to_json())).raise_for_status()
-                tokens = Tokens(f"{url}/sandbox/token", outbound, keyring, EXAMPLE_CONSUMER)
-                yield Served(process, url, admin, Consumer(url, keyring, EXAMPLE_CONSUMER, tokens, http), http)
+                consumer = await known_consumer(url, f"{url}/sandbox", keyring, outbound=outbound, http=http)
+                yield Served(process, url, admin, consumer, http)
             finally:
                 process.kill()
                 process.wait()

@@ -3,14 +3,12 @@ identities goes through an index."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, event
 from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.statements import ran
 
 from mdg.exchange.envelopes import ENVELOPES
 from mdg.exchange.holdings import Holdings
@@ -25,21 +23,6 @@ CUSTODIAN = HpiO("8003621566684455")
 IHI = Ihi("8003608833357361")
 
 
-@contextmanager
-def executed() -> Iterator[list[tuple[str, Any]]]:
-    """Statements and their parameters, as the database gets them."""
-    found: list[tuple[str, Any]] = []
-
-    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        found.append((statement, parameters))
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield found
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-
-
 async def test_each_question_about_one_person_is_answered_by_indexes(tmp_path: Any) -> None:
     async with Store.open(str(tmp_path / "mdg.sqlite")) as store:
         identities = Identities(store, CUSTODIAN)
@@ -47,7 +30,7 @@ async def test_each_question_about_one_person_is_answered_by_indexes(tmp_path: A
         source = FolderSource(store, CUSTODIAN, [], default_issuer="RMH", time_zone=zone)
         holdings = Holdings([source], identities)
         stale = ENVELOPES.select().where(~whose(ENVELOPES.c.custodian, ENVELOPES.c.study_uid, ENVELOPES.c.ihi))
-        with executed() as asked:
+        with ran() as asked:
             await identities.local_ids(IHI)
             await identities.ihi_of(LocalId("P1", "RMH"))
             await identities.people("1.2.3")

@@ -25,14 +25,15 @@ from uuid import uuid4
 import anyio
 import httpx2
 import pytest
+from tests.identities import write_identity_csv
 from tests.journeys.conftest import MDG
+from tests.web.conftest import known_consumer
 
-from mdg.client import Tokens
 from mdg.keys import Keyring
 from mdg.model.identity import HpiO
 from mdg.outbound import Outbound
 from mdg.sandbox.identifiers import EXAMPLE_IHI, made_up
-from mdg.sandbox.phantom import ISSUER, PATIENT_ID, write_phantom
+from mdg.sandbox.phantom import write_phantom
 
 pytestmark = pytest.mark.anyio
 
@@ -169,8 +170,7 @@ def anyio_backend() -> str:
 async def provider(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Provider]:
     root = tmp_path_factory.mktemp("downloads")
     await anyio.to_thread.run_sync(lambda: write_phantom(root / "images" / "study", slices=SLICES))
-    csv = root / "identity.csv"
-    csv.write_text(f"PatientID,issuer,IHI,source,date\n{PATIENT_ID},{ISSUER},{EXAMPLE_IHI},test,2026-01-01\n")
+    csv = write_identity_csv(root / "identity.csv")
     folders = ("--folder", str(root / "images"), "--data", str(root / "data"), "--identity", str(csv))
     process = subprocess.Popen(  # noqa: ASYNC220 -- it outlives this call, and nothing else runs yet
         [*MDG, "serve", "--json", "--sandbox", "--port", "0", *folders],
@@ -186,9 +186,8 @@ async def provider(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory)
         keyring = Keyring.open(root / "keys", id=organisation.uri, name="Reader", contact="")
         sandbox = f"{ready['public']}/sandbox"
         async with Outbound([ready["public"]], sandbox=True) as outbound, httpx2.AsyncClient() as http:
-            (await http.post(f"{sandbox}/cards", json=keyring.card.to_json())).raise_for_status()
-            tokens = Tokens(f"{sandbox}/token", outbound, keyring, organisation)
-            token = (await tokens.token(f"{ready['public']}/fhir", RETRIEVE, ihi=EXAMPLE_IHI)).value
+            reader = await known_consumer(ready["public"], sandbox, keyring, outbound=outbound, http=http)
+            token = (await reader.tokens.token(f"{ready['public']}/fhir", RETRIEVE, ihi=EXAMPLE_IHI)).value
         made = Provider(process, ready["public"], ready["admin"], _uid(root / "images"), keyring, token)
         with made.operator:
             yield made

@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from tests.authority import ACT_REASON, CUSTODIAN, ORGANISATION, OTHER_PATIENT, PATIENT, Json
+from tests.identities import write_identity_csv
 from tests.negative.forgery import Forgery
 from tests.statements import Costs
 
@@ -316,10 +317,7 @@ async def _fill(world: World, folder: Path) -> None:
     for seed, patient in ((1, "DEMO-0001"), (2, "DEMO-0002")):
         draw = partial(write_phantom, images / patient, seed=seed, slices=1, patient_id=patient)
         await anyio.to_thread.run_sync(draw)
-    table = folder / "identity.csv"
-    rows = [("DEMO-0001", PATIENT), ("DEMO-0002", OTHER_PATIENT)]
-    lines = ["PatientID,issuer,IHI,source,date", *(f"{local},DEMO,{ihi},test,2026-05-01" for local, ihi in rows)]
-    table.write_text("\n".join(lines) + "\n")
+    table = write_identity_csv(folder / "identity.csv", {"DEMO-0001": PATIENT, "DEMO-0002": OTHER_PATIENT})
     await world.rooms.identities.load_csv(table)
     await world.rooms.folder.scan()
     for word, ihi in (("", PATIENT), ("other_", OTHER_PATIENT)):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.identities import write_identity_csv
 
 from mdg.identity import Identities
 from mdg.model.identity import HpiO, Ihi, LocalId
@@ -19,9 +20,7 @@ P1 = LocalId("P1", "RMH")
 
 
 async def say(identities: Identities, tmp_path: Path, ihi: Ihi) -> None:
-    path = tmp_path / "identity.csv"
-    path.write_text(f"PatientID,issuer,IHI,source,date\nP1,RMH,{ihi},card,2026-01-31\n")
-    await identities.load_csv(path)
+    await identities.load_csv(write_identity_csv(tmp_path / "identity.csv", {"P1": ihi}, issuer="RMH"))
 
 
 async def test_a_study_without_an_ihi_cannot_be_found_until_identity_csv_names_it(

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from tests.identities import write_identity_csv
 from tests.statements import Costs
 
 from mdg.app import Rooms, create_admin, create_public, open_gateway
@@ -21,7 +22,7 @@ from mdg.keys import Keyring
 from mdg.model.identity import HpiO, Ihi
 from mdg.outbound import Outbound
 from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
-from mdg.sandbox.phantom import ISSUER, PATIENT_ID, write_phantom
+from mdg.sandbox.phantom import ISSUER, write_phantom
 from mdg.web.server import listen
 
 DISCOVERY = ("system/ImagingStudy.rs", "system/Endpoint.rs", "system/Patient.rs")
@@ -77,6 +78,20 @@ class Consumer:
         return await self.ask("POST", "/fhir/ImagingStudy/_search", data=form)
 
 
+async def register(http: httpx2.AsyncClient, sandbox: str, keyring: Keyring) -> None:
+    """Puts a card into the sandbox's directory."""
+    (await http.post(f"{sandbox}/cards", json=keyring.card.to_json())).raise_for_status()
+
+
+async def known_consumer(
+    url: str, sandbox: str, keyring: Keyring, *, outbound: Outbound, http: httpx2.AsyncClient
+) -> Consumer:
+    """A consumer of the gateway at `url`, whose card is in the directory. Its organisation is that of the card."""
+    await register(http, sandbox, keyring)
+    organisation = HpiO.from_uri(keyring.card.id)
+    return Consumer(url, keyring, organisation, Tokens(f"{sandbox}/token", outbound, keyring, organisation), http)
+
+
 @dataclass
 class Running:
     """A gateway that answers at `url`, its operator's listener at `admin`, and a consumer."""
@@ -98,6 +113,21 @@ class Running:
 Start = Callable[..., AbstractAsyncContextManager[Running]]
 
 
+@asynccontextmanager
+async def second_gateway(start: Start, provider: Running, **settings: Any) -> AsyncIterator[Running]:
+    """Another organisation's gateway in the sandbox of `provider`, which it may ask. Each has a card there."""
+    sandbox = provider.rooms.directory_url
+    trust = {
+        "issuers": ({"iss": sandbox, "jwks_url": f"{sandbox}/jwks"},),
+        "directory_url": sandbox,
+        "allow": (provider.url,),
+    }
+    async with start("second", custodian=made_up(HpiO, "second"), **(trust | settings)) as second:
+        for one in (provider, second):
+            await register(provider.consumer.http, sandbox, one.rooms.keyring)
+        yield second
+
+
 def folder_with_phantom(folder: Path) -> Path:
     write_phantom(folder / "phantom", slices=SLICES)
     return folder
@@ -117,8 +147,7 @@ def start(tmp_path: Path, phantom: Path) -> Start:
         replaced = {what: given.pop(what) for what in ("decide", "clock", "trust_clock") if what in given}
         public, admin = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         url, admin_url = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in (public, admin))
-        csv = tmp_path / f"{name}.csv"
-        csv.write_text(f"PatientID,issuer,IHI,source,date\n{PATIENT_ID},{ISSUER},{EXAMPLE_IHI},test,2026-01-01\n")
+        csv = write_identity_csv(tmp_path / f"{name}.csv")
         values: dict[str, Any] = {
             "custodian": EXAMPLE_PROVIDER,
             "data": tmp_path / name,
@@ -149,9 +178,7 @@ def start(tmp_path: Path, phantom: Path) -> Start:
                     async def consumer(who: str, organisation: HpiO | None = None) -> Consumer:
                         organisation = organisation or made_up(HpiO, who)
                         keyring = Keyring.open(tmp_path / f"keys-{who}", id=organisation.uri, name=who, contact="")
-                        (await http.post(f"{sandbox}/cards", json=keyring.card.to_json())).raise_for_status()
-                        tokens = Tokens(f"{sandbox}/token", outbound, keyring, organisation)
-                        return Consumer(url, keyring, organisation, tokens, http)
+                        return await known_consumer(url, sandbox, keyring, outbound=outbound, http=http)
 
                     yield Running(url, admin_url, rooms, await consumer("consumer", EXAMPLE_CONSUMER), consumer, costs)
             finally:

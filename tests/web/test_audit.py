@@ -10,12 +10,12 @@ from typing import Any
 import anyio
 import pytest
 from tests.audit.balp import BASE, faults
-from tests.web.conftest import DISCOVERY, IHI_SYSTEM, RETRIEVE
+from tests.web.conftest import DISCOVERY, IHI_SYSTEM, RETRIEVE, second_gateway
 from tests.web.test_guarantees import EVERY_DOOR, JOSE, NOBODY, calls, make, request_for
 
 from mdg.audit import Wanted
 from mdg.model.identity import Ihi
-from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
+from mdg.sandbox.identifiers import EXAMPLE_IHI, made_up
 
 pytestmark = pytest.mark.anyio
 
@@ -69,27 +69,17 @@ async def test_every_record_of_every_door_fits_the_profile_that_it_claims(start:
 
 
 async def test_both_sides_of_a_retrieval_and_a_registration_fit_their_profiles(start: Start) -> None:
-    async with start(capabilities={"registration": True}) as provider:
-        sandbox = provider.rooms.directory_url
-        async with start(
-            "receiver",
-            custodian=made_up(type(EXAMPLE_PROVIDER), "receiver"),
-            folders=(),
-            identity=None,
-            issuers=({"iss": sandbox, "jwks_url": f"{sandbox}/jwks"},),
-            directory_url=sandbox,
-            allow=(provider.url,),
-        ) as receiver:
-            for one in (provider, receiver):
-                card = one.rooms.keyring.card.to_json()
-                (await provider.consumer.http.post(f"{sandbox}/cards", json=card)).raise_for_status()
-            asked = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI)}
-            answer = await provider.consumer.http.post(f"{receiver.admin}/retrievals", json=asked, timeout=30)
-            assert answer.status_code == 201, answer.text
-            with anyio.fail_after(60):
-                while "PatientUpdate" not in kinds(await every_record(provider)):  # noqa: ASYNC110 - a task behind it all
-                    await anyio.sleep(0.1)  # between two looks
-            mine, theirs = await every_record(receiver), await every_record(provider)
+    async with (
+        start(capabilities={"registration": True}) as provider,
+        second_gateway(start, provider, folders=(), identity=None) as receiver,
+    ):
+        asked = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI)}
+        answer = await provider.consumer.http.post(f"{receiver.admin}/retrievals", json=asked, timeout=30)
+        assert answer.status_code == 201, answer.text
+        with anyio.fail_after(60):
+            while "PatientUpdate" not in kinds(await every_record(provider)):  # noqa: ASYNC110 - a task behind it all
+                await anyio.sleep(0.1)  # between two looks
+        mine, theirs = await every_record(receiver), await every_record(provider)
     assert [faults(event) for event in mine + theirs if faults(event)] == []
     assert {"PatientQuery", "PrivacyDisclosure.Recipient"} <= kinds(mine)
     assert {"PatientQuery", "PrivacyDisclosure.Source", "PatientUpdate"} <= kinds(theirs)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.identities import write_identity_csv
 from tests.web.test_retrieval import RETRIEVE, get, granted, study_of
 
 from mdg import _core, envelope
@@ -20,7 +21,7 @@ from mdg.exchange.release import Wanted
 from mdg.model.identity import Ihi
 from mdg.model.request import Requester
 from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, made_up
-from mdg.sandbox.phantom import ISSUER, PATIENT_ID
+from mdg.sandbox.phantom import PATIENT_ID
 
 pytestmark = pytest.mark.anyio
 
@@ -29,8 +30,7 @@ A, B = EXAMPLE_IHI, made_up(Ihi, "the right person")
 
 
 def confirm(path: Path, ihi: Ihi) -> Path:
-    path.write_text(f"PatientID,issuer,IHI,source,date\n{PATIENT_ID},{ISSUER},{ihi},test,2026-01-01\n")
-    return path
+    return write_identity_csv(path, {PATIENT_ID: ihi})
 
 
 def person_in(sealed: bytes, gateway: Any, folder: Path) -> str:

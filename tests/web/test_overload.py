@@ -14,6 +14,7 @@ import anyio
 import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.web.conftest import register
 
 from mdg.app import Rooms
 from mdg.errors import Unavailable
@@ -83,12 +84,6 @@ async def test_a_source_that_is_late_is_not_an_empty_answer(start: Start, monkey
         assert record["outcome"] == "8"
 
 
-async def registered(gateway: Any) -> None:
-    """The gateway's own card is in the directory, as `mdg serve` puts it there."""
-    card = gateway.rooms.keyring.card.to_json()
-    (await gateway.consumer.http.post(f"{gateway.rooms.directory_url}/cards", json=card)).raise_for_status()
-
-
 async def mdg(*arguments: str) -> Any:
     """The command line, in a process of its own, with the IHI on standard input."""
     command = [sys.executable, "-m", "mdg.cli", *arguments]
@@ -97,7 +92,7 @@ async def mdg(*arguments: str) -> Any:
 
 async def test_find_lists_all_pages_and_fetch_gets_the_last_study(start: Start, tmp_path: Path) -> None:
     async with start() as gateway:
-        await registered(gateway)
+        await register(gateway.consumer.http, gateway.rooms.directory_url, gateway.rooms.keyring)
         last = await multiply(gateway.rooms, 120)
         asked = ("--gateway", gateway.url, "--ihi", "-", "--data", str(tmp_path / "keys"), "--json")
         found = await mdg("find", *asked)
@@ -137,7 +132,7 @@ async def test_a_retrieval_by_a_gateway_does_not_take_a_part_for_the_whole(
             raise Unavailable(reason="pacs")
 
         monkeypatch.setattr(gateway.rooms.received, "find", down)
-        await registered(gateway)
+        await register(gateway.consumer.http, gateway.rooms.directory_url, gateway.rooms.keyring)
         ask = {"gateway": gateway.url, "ihi": EXAMPLE_IHI, "provider": EXAMPLE_PROVIDER}
         refused = await gateway.consumer.http.post(f"{gateway.admin}/retrievals", json=ask)
         assert refused.status_code == 502

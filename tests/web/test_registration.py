@@ -15,6 +15,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import anyio
 import pytest
+from tests.identities import write_identity_csv
 from tests.registry.locators import calling
 from tests.web.conftest import folder_with_phantom
 from tests.web.test_serve import MDG, serving
@@ -93,8 +94,7 @@ async def test_a_gateway_serves_without_the_locator_and_registers_when_it_is_the
     """Two processes: the gateway's own sandbox gives the tokens, the locator is another's and is not there at first."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    csv = tmp_path / "identity.csv"
-    csv.write_text(f"PatientID,issuer,IHI,source,date\nDEMO-0001,DEMO,{EXAMPLE_IHI},test,2026-01-01\n")
+    csv = write_identity_csv(tmp_path / "identity.csv")
     url = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("MDG_REGISTRY_URL", url)
     monkeypatch.setenv("MDG_TOKEN_URL", f"{url}/token")

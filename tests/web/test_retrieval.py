@@ -8,8 +8,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import httpx2
 import pydicom
 import pytest
 from sqlalchemy import select
+from tests.web.conftest import second_gateway
 
 from mdg import _core, envelope
 from mdg.access import Replay
@@ -457,24 +457,6 @@ async def test_what_a_crash_left_of_a_retrieval_is_gone_after_the_start(start: S
         assert not left.exists()
 
 
-@asynccontextmanager
-async def receiving(start: Start, provider: Any, **settings: Any) -> AsyncIterator[Any]:
-    """A second gateway that may ask `provider`, in the same sandbox."""
-    sandbox = provider.rooms.directory_url
-    async with start(
-        "receiver",
-        custodian=made_up(type(EXAMPLE_PROVIDER), "receiver"),
-        issuers=({"iss": sandbox, "jwks_url": f"{sandbox}/jwks"},),
-        directory_url=sandbox,
-        allow=(provider.url,),
-        **settings,
-    ) as receiver:
-        for one in (provider, receiver):
-            card = one.rooms.keyring.card.to_json()
-            (await provider.consumer.http.post(f"{sandbox}/cards", json=card)).raise_for_status()
-        yield receiver
-
-
 async def test_what_another_gateway_sends_leaves_our_own_copy_where_it_was(start: Start, tmp_path: Path) -> None:
     """The other gateway's copy has a file without IssuerOfPatientID, where its own default counts; then it is one that
     leaves in doubt whose it is, which is refused."""
@@ -484,7 +466,7 @@ async def test_what_another_gateway_sends_leaves_our_own_copy_where_it_was(start
     with pydicom.dcmread(one) as image:
         del image.IssuerOfPatientID
         image.save_as(one)
-    async with start(folders=(theirs,)) as provider, receiving(start, provider) as receiver:
+    async with start(folders=(theirs,)) as provider, second_gateway(start, provider) as receiver:
         uid = (await study_of(receiver))["identifier"][0]["value"].removeprefix("urn:oid:")
 
         async def receive() -> Any:
@@ -516,7 +498,7 @@ async def test_what_another_gateway_sends_leaves_our_own_copy_where_it_was(start
 
 
 async def test_a_consumer_gateway_fetches_verifies_and_then_holds_the_study(start: Start) -> None:
-    async with start() as provider, receiving(start, provider, folders=(), identity=None) as receiver:
+    async with start() as provider, second_gateway(start, provider, folders=(), identity=None) as receiver:
         asked = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI)}
         answer = await provider.consumer.http.post(f"{receiver.admin}/retrievals", json=asked, timeout=30)
         assert answer.status_code == 201, answer.text

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from anyio import to_thread
+from tests.web.conftest import second_gateway
 
 from mdg.cli.stage import free_port
-from mdg.model.identity import HpiO
-from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, made_up
+from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI
 
 pytestmark = pytest.mark.anyio
 
@@ -35,25 +35,8 @@ async def retrieve(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def consumer_of(provider: Any, **given: Any) -> dict[str, Any]:
-    """Settings of a second gateway that trusts the sandbox of the first."""
-    sandbox = f"{provider.url}/sandbox"
-    return {
-        "custodian": made_up(HpiO, "own gateway"),
-        "folders": (),
-        "identity": None,
-        "issuers": [{"iss": sandbox, "jwks_url": f"{sandbox}/jwks"}],
-        "directory_url": sandbox,
-        "token_url": f"{sandbox}/token",
-        **given,
-    }
-
-
 async def test_a_study_is_fetched_kept_and_on_record(start: Start) -> None:
-    async with start() as provider, start("own", **consumer_of(provider)) as own:
-        for gateway in (provider, own):
-            card = gateway.rooms.keyring.card.to_json()
-            (await own.consumer.http.post(f"{provider.url}/sandbox/cards", json=card)).raise_for_status()
+    async with start() as provider, second_gateway(start, provider, folders=(), identity=None) as own:
         said = await retrieve("--gateway", provider.url, "--admin", own.admin)
         assert said.returncode == 0, said.stdout + said.stderr
         got = json.loads(said.stdout)

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.fhir.test_subscription import asked
+from tests.identities import write_identity_csv
 from tests.receiver import event_of, parameters, receiving, until
 
 from mdg.model.identity import HpiO, Ihi
@@ -66,10 +67,7 @@ async def test_a_study_that_gets_its_patient_later_is_told_then(start: Start, tm
     images, confirmed = tmp_path / "images", tmp_path / "confirmed.csv"
     shutil.copytree(phantom, images)
     await anyio.to_thread.run_sync(lambda: write_phantom(images / "new", seed=9, slices=1, patient_id="NOBODY-YET"))
-    confirmed.write_text(
-        f"PatientID,issuer,IHI,source,date\n{PATIENT_ID},{ISSUER},{EXAMPLE_IHI},test,2026-01-01\n"
-        f"NOBODY-YET,{ISSUER},{EXAMPLE_IHI},test,2026-01-01\n"
-    )
+    write_identity_csv(confirmed, {PATIENT_ID: EXAMPLE_IHI, "NOBODY-YET": EXAMPLE_IHI})
     async with (
         receiving() as receiver,
         start(folders=(images,), capabilities=ON, subscribers={EXAMPLE_CONSUMER: (receiver.origin,)}) as gateway,
