@@ -182,16 +182,20 @@ async def test_the_decision_is_asked_again_and_cuts_the_stream(monkeypatch: pyte
     assert not wire.ended
 
 
-async def test_a_slow_reader_is_asked_about_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """C21: within 5 s or 64 MiB; at the slowest rate that is borne, 64 MiB take an hour."""
-    monkeypatch.setattr(bulk, "DECIDE_AFTER", 0.0)
+async def test_a_decision_that_turns_ends_a_stream_in_the_middle_of_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C21: within 5 s or 64 MiB; at the slowest rate that is borne, one piece takes half a minute."""
+    monkeypatch.setattr(bulk, "DECIDE_AFTER", 0.01)
+    asked: list[bool] = []
 
     async def again() -> None:
-        if wire.body:
+        asked.append(source.taken > 0)
+        if len(asked) == 3:
             raise Forbidden(reason="decision-changed")
 
-    wire = Wire(source := Source([MIB] * 5))
+    wire = Wire(source := Source([MIB] * 5), slow=3600.0)
     assert await run(source, wire, again=again) == [(MIB, "aborted-consent")]
+    assert asked == [False] * 3, "the connection has taken nothing of the first piece"
+    assert not wire.ended
 
 
 async def test_a_decision_that_cannot_be_made_cuts_it_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 
@@ -118,3 +119,46 @@ async def test_a_running_download_ends_when_its_requester_no_longer_counts(
     assert (end["outcome"], end["outcomeDesc"]) == ("8", "aborted-requester")
     assert sum(received) < length
     assert int(details["bytes"]) < length
+
+
+async def test_the_download_of_a_reader_that_takes_next_to_nothing_ends_as_soon(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Revoked while the connection takes nothing of a piece: what of it was not yet in the kernel does not leave."""
+    monkeypatch.setattr(bulk, "DECIDE_AFTER", 0.1)
+    write_phantom(tmp_path / "images" / "ct", slices=40)
+    async with start(folders=(tmp_path / "images",)) as gateway:
+        consumer = gateway.consumer
+        found = (await consumer.search()).json()["entry"][0]["resource"]["identifier"][0]["value"]
+        path = f"/api/jmix?studyInstanceUid={found.removeprefix('urn:oid:')}"
+        headers = await consumer.credentials("GET", path, RETRIEVE)
+        host, port = gateway.url.removeprefix("http://").split(":")
+        lines = [
+            f"GET {path} HTTP/1.1",
+            f"Host: {host}:{port}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            await stream.send("\r\n".join([*lines, "", ""]).encode())
+            received = bytearray(await stream.receive(4096))
+            head = bytes(received.partition(b"\r\n\r\n")[0]).decode().lower().split("\r\n")
+            shown = dict(line.split(": ", 1) for line in head[1:])
+            assert (await revoke(gateway, "organisation", consumer.organisation)).status_code == 201
+            with anyio.fail_after(30):
+                while (records := await gateway.records(shown["x-request-id"]))[-1]["outcome"] == "0":
+                    received += await stream.receive(64)
+                    await anyio.sleep(0.01)
+                while piece := await _more(stream):
+                    received += piece
+    details = {one["type"]: one["valueString"] for one in records[-1]["entity"][-1]["detail"]}
+    body = len(received.partition(b"\r\n\r\n")[2])
+    assert (records[-1]["outcome"], records[-1]["outcomeDesc"]) == ("8", "aborted-requester")
+    assert 0 < body < int(details["bytes"]) < int(shown["content-length"])
+
+
+async def _more(stream: anyio.abc.ByteStream) -> bytes:
+    """The next bytes, none at the end."""
+    try:
+        return await stream.receive(1 << 20)
+    except anyio.EndOfStream:
+        return b""

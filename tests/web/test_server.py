@@ -53,6 +53,7 @@ async def answering(scope: Scope, receive: Receive, send: Send) -> None:
         (Http11, H11Protocol, "_create_stream"),
         (Connection, TCPServer, "_close"),
         (Connection, TCPServer, "_idle_timeout"),
+        (Connection, TCPServer, "protocol_send"),
         (Connection, TCPServer, "run"),
     ],
 )

@@ -13,10 +13,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import h11
 from hypercorn import protocol
 from hypercorn.asyncio import run, serve
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
+from hypercorn.events import Closed, Event
 from hypercorn.protocol.h11 import H11Protocol
 from starlette.types import ASGIApp
 
@@ -61,6 +63,15 @@ class Connection(TCPServer):
         with suppress(TimeoutError):
             await asyncio.wait_for(self.context.terminated.wait(), patience)
         await asyncio.shield(self._initiate_server_close())
+
+    async def protocol_send(self, event: Event) -> None:
+        """Sends bytes or closes. If an answer was broken off, what the process still holds of it is not sent: a slow
+        reader would take half a minute for the last piece after its download was withdrawn."""
+        inner = self.protocol.protocol
+        broken_off = isinstance(inner, H11Protocol) and inner.connection.our_state is h11.SEND_BODY
+        if broken_off and isinstance(event, Closed):
+            self.writer.transport.abort()
+        await super().protocol_send(event)
 
     async def _close(self) -> None:
         """Closes when the peer has taken all that was written, or after CLOSING: a peer that takes nothing would keep
