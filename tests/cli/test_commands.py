@@ -32,6 +32,7 @@ VERBS = [
     ),
     *(["sandbox", "serve"], ["sandbox", "study"], ["sandbox", "token"], ["sandbox", "curl"], ["sandbox", "listen"]),
     ["retrieve"],
+    ["revoke"],
     *(["audit", "show"], ["config", "show"], ["config", "check"], ["config", "card"]),
 ]
 HEAVY = (

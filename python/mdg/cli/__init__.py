@@ -37,6 +37,7 @@ VERBS = (
     "find",
     "fetch",
     "retrieve",
+    "revoke",
     "init",
     "serve",
     "demo",
