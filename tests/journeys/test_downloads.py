@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import anyio
 import httpx2
@@ -92,24 +91,22 @@ class Provider:
             opened.connect((address.hostname, address.port))
             yield opened
 
-    def ask(self, connection: socket.socket, way: Way) -> str:
-        """Sends one request for the study; returns its id."""
-        path, request_id = "/api/jmix", str(uuid4())
+    def ask(self, connection: socket.socket, way: Way) -> None:
+        """Sends one request for the study."""
+        path = "/api/jmix"
         proof = self.keyring.dpop.prove("GET", f"{self.url}{path}", self.token)
         lines = [
             f"GET {path}?studyInstanceUid={self.uid} HTTP/{way.version}",
             f"Host: {urlsplit(self.url).netloc}",
             f"Authorization: DPoP {self.token}",
             f"DPoP: {proof}",
-            f"X-Request-ID: {request_id}",
             *way.fields,
         ]
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
-        return request_id
 
     def read(self, connection: socket.socket, way: Way) -> Arrived:
         """One whole answer at the reader's pace, or as much of it as the reader stays for."""
-        request_id = self.ask(connection, way)
+        self.ask(connection, way)
         received = bytearray()
         while b"\r\n\r\n" not in received:
             received += connection.recv(STEP)
@@ -123,7 +120,7 @@ class Provider:
         while len(body) < wanted and (piece := connection.recv(STEP)):
             body += piece
             time.sleep(max(0.0, began + len(body) / way.pace - time.monotonic()))
-        return Arrived(request_id, int(first.split(" ")[1]), headers, bytes(body))
+        return Arrived(headers["x-request-id"], int(first.split(" ")[1]), headers, bytes(body))
 
     def download(self, way: Way) -> Arrived:
         """One answer on a connection of its own. If it asked for the close, the gateway closes after the last byte."""

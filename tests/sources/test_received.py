@@ -205,7 +205,7 @@ async def test_a_study_that_is_not_whole_leaves_nothing(
     async def confuse(folder: Path) -> None:
         (folder / "metadata.json").write_text('{"patient": {"identifiers": [7]}}')
 
-    for damage, code in ((cut, "E_DICOM"), (lose, "E_INCOMPLETE"), (confuse, "E_SCHEMA")):
+    for damage, code in ((cut, "E_NOT_DICOM"), (lose, "E_INCOMPLETE"), (confuse, "E_SCHEMA")):
         folder, report = await arrive()
         await damage(folder)
         with pytest.raises(Refused) as caught:

@@ -102,4 +102,4 @@ def card(config: ConfigFile = None, as_json: Json = False) -> None:
 
     settings = Settings.load(config)
     own = Keyring.open(settings.data, id=settings.custodian.uri, name=settings.name, contact=settings.contact).card
-    say({"card": own.to_json()}, (json.dumps(own.to_json(), indent=2, ensure_ascii=False),), as_json)
+    say({"card": own.to_json()}, json.dumps(own.to_json(), indent=2, ensure_ascii=False).split("\n"), as_json)

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -287,16 +287,15 @@ async def _first_try(rooms: Rooms, studies: int) -> list[str]:
     return [f"{stand_in}:", f"  echo {ihi} | {curl}"]
 
 
-async def _load_identities(rooms: Rooms) -> None:
-    """Takes identity.csv as it is now, whole or not at all, and records both."""
-    import structlog
-
+async def _load_identities(rooms: Rooms) -> Mapping[str, object]:
+    """Takes identity.csv as it is now, whole or not at all, and records both. Returns the fields of a log line, because
+    at the start the banner says what was taken."""
     from mdg.errors import reason
     from mdg.model.event import Event, Kind, Outcome
 
     path = rooms.settings.identity
     if path is None:
-        return
+        return {}
     request_id = str(uuid4())
     try:
         taken = await rooms.identities.load_csv(path)
@@ -305,8 +304,7 @@ async def _load_identities(rooms: Rooms) -> None:
         raise
     details = (("rows", str(taken.rows)),)
     await rooms.audit.record(Event(Kind.IDENTITIES_LOADED, Outcome.SUCCESS, request_id, details=details))
-    log = structlog.get_logger("mdg.identities")
-    log.info("identities loaded", file=str(path), rows=taken.rows, audit=request_id)
+    return {"file": str(path), "rows": taken.rows, "audit": request_id}
 
 
 async def _reload_on_hangup(rooms: Rooms) -> None:
@@ -321,7 +319,8 @@ async def _reload_on_hangup(rooms: Rooms) -> None:
                 log.info("nothing to reload", why="no identity.csv is set")
                 continue
             try:
-                await _load_identities(rooms)
+                taken = await _load_identities(rooms)
+                log.info("identities loaded", **taken)
             except MdgError as error:
                 log.error("identities not loaded", why=str(error), kept="the table that was read before")
 
