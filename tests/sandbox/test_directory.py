@@ -68,3 +68,12 @@ async def test_a_suspended_organisation_is_not_active(sandbox: httpx2.AsyncClien
     await sandbox.post("/cards", json=card().to_json())
     await sandbox.post(f"/organisations/{EXAMPLE_PROVIDER}", data={"status": "suspended"})
     assert not await HttpDirectory(str(sandbox.base_url), Fetch(sandbox)).organisation_active(EXAMPLE_PROVIDER)
+
+
+async def test_a_web_page_cannot_suspend_an_organisation(sandbox: httpx2.AsyncClient) -> None:
+    await sandbox.post("/cards", json=card().to_json())
+    from_page = {"Origin": "https://evil.test"}
+    address = f"/organisations/{EXAMPLE_PROVIDER}"
+    refused = await sandbox.post(address, data={"status": "suspended"}, headers=from_page)
+    assert refused.status_code == 403
+    assert await HttpDirectory(str(sandbox.base_url), Fetch(sandbox)).organisation_active(EXAMPLE_PROVIDER)

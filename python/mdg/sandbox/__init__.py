@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -57,7 +58,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 class _Marked:
     """Marks every answer, and answers only to a Host on this machine, so that a page in a browser cannot use a name
-    that resolves to 127.0.0.1 to read it (DNS rebinding)."""
+    that resolves to 127.0.0.1 to read it (DNS rebinding). A request that names an Origin comes from a page, which has
+    no business here: it could change the directory without reading the answer (Fetch Standard, "CORS protocol")."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -70,7 +72,11 @@ class _Marked:
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
-        if scope["type"] == "http" and not is_loopback(f"http://{Request(scope).headers.get('host', '')}"):
+        headers = Headers(scope=scope)
+        if not is_loopback(f"http://{headers.get('host', '')}"):
             await problem(421, "the sandbox answers to this machine only")(scope, receive, marked)
+            return
+        if "origin" in headers:
+            await problem(403, "the sandbox answers to no web page")(scope, receive, marked)
             return
         await self._app(scope, receive, marked)
