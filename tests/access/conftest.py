@@ -96,7 +96,7 @@ async def world(store: Store, clock: Clock) -> World:
     site = Site(Answer(200, json.dumps(authority.jwks()).encode()))
     issuer = Issuer(ISSUER, Jwks(f"{ISSUER}/jwks", site, clock=clock.monotonic))
     directory = LocalDirectory([], [ORGANISATION])
-    revocations = Revocations(store, CUSTODIAN)
+    revocations = Revocations(store, CUSTODIAN, clock)
     replay = Replay(store, CUSTODIAN, SteadyClock(store, CUSTODIAN, clock))
     gate = Gate([issuer], directory, replay, PUBLIC_URL, revocations=revocations, clock=clock)
     return World(authority, site, directory, revocations, replay, clock, gate)

@@ -156,7 +156,7 @@ async def test_a_revocation_acts_at_once_in_every_process_and_until_it_is_ended(
         Of.ORGANISATION: requester.organisation,
     }[kind]
     assert value is not None
-    other_process = Revocations(store, CUSTODIAN)
+    other_process = Revocations(store, CUSTODIAN, world.clock)
     made = await other_process.add(kind, value, nothing_else)
     assert (await other_process.add(kind, value, nothing_else)).id == made.id, "the second time changes nothing"
     with pytest.raises(Unauthenticated) as refused:
@@ -164,11 +164,25 @@ async def test_a_revocation_acts_at_once_in_every_process_and_until_it_is_ended(
     assert refused.value.reason == "token-revoked"
     assert not await world.gate.still_stands(requester)
     assert [(one.kind, one.value) for one in await world.revocations.all()] == [(kind, value)]
-    assert not await Revocations(store, ORGANISATION).all(), "another custodian has its own"
+    assert not await Revocations(store, ORGANISATION, world.clock).all(), "another custodian has its own"
     await other_process.remove(made.id, nothing_else)
     assert await world.enter(token) == requester
     with pytest.raises(NotFound):
         await other_process.remove(made.id, nothing_else)
+
+
+async def test_a_revoked_token_is_forgotten_long_after_its_end_and_nothing_else_is(world: World) -> None:
+    long_ago = world.clock.now
+    for kind in Of:
+        await world.revocations.add(kind, "old", nothing_else)
+    world.clock.now += timedelta(days=1)
+    await world.revocations.add(Of.TOKEN, "at the limit", nothing_else)
+    assert len(await world.revocations.all()) == len(Of) + 1
+    world.clock.now += timedelta(seconds=1)
+    await world.revocations.add(Of.TOKEN, "new", nothing_else)
+    left = {(one.kind, one.value) for one in await world.revocations.all() if one.since == long_ago}
+    assert left == {(kind, "old") for kind in Of if kind is not Of.TOKEN}
+    assert len(await world.revocations.all()) == len(left) + 2
 
 
 async def test_a_value_is_revoked_in_its_own_claim_only(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,8 +43,10 @@ async def test_a_study_is_fetched_kept_and_on_record(start: Start) -> None:
         got = json.loads(said.stdout)
         assert (got["ok"], got["instances"]) == (True, 3)
         assert {event["type"]["code"] for event in await own.records(got["request_id"])}
-        files = list((own.rooms.settings.data / "received").rglob("*.dcm"))
-        assert len(files) == 3
+        received = own.rooms.settings.data / "received"
+        assert len(list(received.rglob("*.dcm"))) == 3
+        folders = [received, *(path for path in received.rglob("*") if path.is_dir())]
+        assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
 
 
 async def test_an_origin_that_is_not_allowed_is_named_to_the_operator(start: Start) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 from uuid import uuid4
@@ -21,6 +21,10 @@ from mdg.model.identity import HpiO
 from mdg.model.request import Requester
 from mdg.store import Store
 from mdg.store.schema import Number, custodian, metadata, microseconds, moment
+
+SPENT = timedelta(days=1)
+"""How long a revoked token is remembered. A token lives ten minutes at most (`requester.LIFE_MOST`); the rest is for
+clocks that went wrong."""
 
 REVOCATIONS = Table(
     "revocations",
@@ -79,9 +83,10 @@ class NothingRevoked:
 class Revocations:
     """The revocations of one custodian."""
 
-    def __init__(self, store: Store, custodian: HpiO) -> None:
+    def __init__(self, store: Store, custodian: HpiO, clock: Callable[[], datetime]) -> None:
         self._store = store
         self._custodian = custodian
+        self._clock = clock
 
     async def cover(self, requester: Requester) -> bool:
         """Whether anything in this token was revoked. `Unavailable` without the store."""
@@ -108,12 +113,20 @@ class Revocations:
             return [_revocation(row) for row in await connection.execute(wanted)]
 
     async def add(self, kind: Of, value: str, also: Also) -> Revocation:
-        """Revokes, together with the record that `also` writes. What was revoked before stays as it is."""
+        """Revokes, together with the record that `also` writes. What was revoked before stays as it is; tokens that
+        were revoked longer ago than SPENT have ended, and are forgotten."""
+        now = self._clock()
 
         async def keep(connection: AsyncConnection) -> Revocation:
+            spent = (
+                REVOCATIONS.c.custodian == self._custodian,
+                REVOCATIONS.c.kind == Of.TOKEN,
+                REVOCATIONS.c.since < microseconds(now - SPENT),
+            )
+            await connection.execute(delete(REVOCATIONS).where(*spent))
             same = self._one(REVOCATIONS.c.kind == kind, REVOCATIONS.c.value == value)
             found = (await connection.execute(same)).first()
-            made = _revocation(found) if found else Revocation(str(uuid4()), kind, value, datetime.now(UTC))
+            made = _revocation(found) if found else Revocation(str(uuid4()), kind, value, now)
             if found is None:
                 row = {"kind": made.kind, "value": made.value, "id": made.id, "since": microseconds(made.since)}
                 await connection.execute(insert(REVOCATIONS).values(custodian=self._custodian, **row))

@@ -117,7 +117,7 @@ async def _open(
     cursors = Cursors(clock)
     envelopes = Envelopes(store, settings.data / "spool", custodian, keyring, timedelta(hours=settings.envelope_hours))
     workshop = await stack.enter_async_context(Workshop(envelopes, machine_clock).working())
-    revocations = Revocations(store, custodian)
+    revocations = Revocations(store, custodian, clock)
     gate = Gate(
         [Issuer(one.iss, Jwks(one.jwks_url, outbound), one.algorithms, one.clients) for one in issuers(settings)],
         directory,
