@@ -376,6 +376,11 @@ def host_of(bind: str) -> str:
     return bind.rpartition(":")[0].strip("[]")
 
 
+def port_of(bind: str) -> int:
+    """The port in `address:port`."""
+    return int(bind.rpartition(":")[2])
+
+
 def _toml(config: Path | None) -> Mapping[str, Any]:
     if config is None:
         return {}

@@ -10,8 +10,7 @@ import pytest
 from tests.access.conftest import Clock
 from tests.authority import CUSTODIAN, ORGANISATION
 
-from mdg.access import Replay, SteadyClock
-from mdg.access.requester import utc_now
+from mdg.access import Replay, SteadyClock, utc_now
 from mdg.errors import Conflict, Unavailable
 from mdg.model.identity import HpiO
 from mdg.store import Store

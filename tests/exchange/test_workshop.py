@@ -10,10 +10,10 @@ from typing import cast
 import anyio
 import pytest
 
+from mdg.access import utc_now
 from mdg.errors import Throttled, Unavailable
 from mdg.exchange import workshop
 from mdg.exchange.envelopes import Envelope, Envelopes
-from mdg.exchange.judge import utc_now
 from mdg.exchange.workshop import Workshop
 
 pytestmark = pytest.mark.anyio

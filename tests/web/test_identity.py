@@ -14,9 +14,9 @@ from tests.identities import write_identity_csv
 from tests.web.test_retrieval import RETRIEVE, get, granted, study_of
 
 from mdg import _core, envelope
+from mdg.access import utc_now
 from mdg.app.services import issuers
 from mdg.errors import NotFound
-from mdg.exchange.judge import utc_now
 from mdg.exchange.release import Wanted
 from mdg.model.identity import Ihi
 from mdg.model.request import Requester

@@ -3,7 +3,7 @@
 One function decides (`decide`); nothing behind `Gate` sees a token.
 """
 
-from mdg.access.clock import SteadyClock
+from mdg.access.clock import Clock, SteadyClock, utc_now
 from mdg.access.decide import decide, require
 from mdg.access.issuer import Issuer, Jwks
 from mdg.access.replay import Replay
@@ -13,6 +13,7 @@ from mdg.access.revocations import Of, Revocation, Revocations
 from mdg.access.ticket import Tickets
 
 __all__ = [
+    "Clock",
     "Gate",
     "Issuer",
     "Jwks",
@@ -25,5 +26,6 @@ __all__ = [
     "Tickets",
     "decide",
     "require",
+    "utc_now",
     "verify_request",
 ]

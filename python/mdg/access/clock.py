@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 import anyio
 import structlog
@@ -30,13 +31,21 @@ IDLE = 60.0
 LATEST = Table("latest_time", metadata, custodian(), Column("seen", Number, nullable=False))
 """`seen`: the latest time, in UTC microseconds, that a process of this gateway has seen on its clock."""
 
+Clock: TypeAlias = Callable[[], datetime]
+"""Gives the time now, in UTC."""
+
 log = structlog.get_logger("mdg.clock")
+
+
+def utc_now() -> datetime:
+    """The time by the clock of the machine."""
+    return datetime.now(UTC)
 
 
 class SteadyClock:
     """The clock of one custodian's gateway; `clock` is the clock of the machine."""
 
-    def __init__(self, store: Store, custodian: HpiO, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, custodian: HpiO, clock: Clock) -> None:
         self._store = store
         self._custodian = custodian
         self._clock = clock

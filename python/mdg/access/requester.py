@@ -7,10 +7,11 @@ which patient and study it is about is the door's and the exchange's to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
+from mdg.access.clock import Clock, utc_now
 from mdg.access.dpop import verify_proof
 from mdg.access.issuer import KID_LIMIT, Issuer
 from mdg.access.jwt import Malformed, UnverifiedToken
@@ -32,11 +33,6 @@ SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 3.3
 Identifier = TypeVar("Identifier", bound=HealthcareIdentifier)
 
 
-def utc_now() -> datetime:
-    """The time by the machine's clock."""
-    return datetime.now(UTC)
-
-
 class Uses(Protocol):
     """What remembers the proofs that were used: `Replay`, or the memory of a sandbox."""
 
@@ -56,7 +52,7 @@ class Gate:
         *,
         audience: str | None = None,
         revocations: Revoked | None = None,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Clock = utc_now,
     ) -> None:
         self._issuers = {issuer.iss: issuer for issuer in issuers}
         self._directory = directory

@@ -15,7 +15,7 @@ import anyio
 from anyio import to_thread
 
 from mdg import __version__
-from mdg.access import Gate, Issuer, Jwks, Replay, Revocations, SteadyClock, Tickets, decide
+from mdg.access import Clock, Gate, Issuer, Jwks, Replay, Revocations, SteadyClock, Tickets, decide, utc_now
 from mdg.app.services import directory_url, issuers, origins, registry_url, token_url
 from mdg.audit import Audit
 from mdg.audit.event import Agent
@@ -28,7 +28,7 @@ from mdg.exchange.delivery import Delivery
 from mdg.exchange.discovery import Discovery
 from mdg.exchange.envelopes import Envelopes
 from mdg.exchange.holdings import Holdings
-from mdg.exchange.judge import Clock, Decide, Judge, utc_now
+from mdg.exchange.judge import Decide, Judge
 from mdg.exchange.notification import Notification
 from mdg.exchange.reception import Reception
 from mdg.exchange.registration import Registrar

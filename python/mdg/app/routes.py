@@ -18,7 +18,7 @@ from mdg import __version__
 from mdg.app.rooms import Rooms
 from mdg.app.services import issuers, registry_url, token_url
 from mdg.app.state import STARTED, details, jobs, problems, ready
-from mdg.config import is_loopback
+from mdg.config import is_loopback, port_of
 from mdg.exchange.refusal import whose
 from mdg.fhir import Json
 from mdg.fhir.capability_statement import capability_statement
@@ -236,5 +236,5 @@ def _hosts(url: str, bind: str) -> frozenset[str]:
     parts = urlsplit(url)
     names = {parts.netloc}
     if is_loopback(parts.hostname):
-        names |= {f"{name}:{bind.rpartition(':')[2]}" for name in ("127.0.0.1", "localhost", "[::1]")}
+        names |= {f"{name}:{port_of(bind)}" for name in ("127.0.0.1", "localhost", "[::1]")}
     return frozenset(names)

@@ -63,10 +63,10 @@ class Listener:
 
 def _of_settings(config: Path) -> tuple[str, dict[str, str]]:
     """The admin listener that the settings name, as it is reached on this machine, and its credential."""
-    from mdg.config import Settings, host_of
+    from mdg.config import Settings, host_of, port_of
 
     settings = Settings.load(config)
-    host, port = host_of(settings.admin_bind), settings.admin_bind.rpartition(":")[2]
+    host, port = host_of(settings.admin_bind), port_of(settings.admin_bind)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     token = settings.admin_token
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}

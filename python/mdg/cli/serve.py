@@ -117,14 +117,14 @@ def _without_settings(error: Misuse) -> Misuse:
 
 def bound(settings: Settings) -> list[socket.socket]:
     """The public and the admin socket, bound before anything is opened, so that a port in use is said at once."""
-    from mdg.config import host_of
+    from mdg.config import host_of, port_of
 
     sockets = []
     for name, bind in (("bind", settings.bind), ("admin_bind", settings.admin_bind)):
         otherwise = f"change {name} in the settings file" + (
             ", or choose another with --port" if name == "bind" else ""
         )
-        sockets.append(_bound(host_of(bind), [int(bind.rpartition(":")[2])], otherwise))
+        sockets.append(_bound(host_of(bind), [port_of(bind)], otherwise))
     return sockets
 
 

@@ -17,8 +17,8 @@ from datetime import timedelta
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from mdg.access import Clock, utc_now
 from mdg.errors import NotFound
-from mdg.exchange.judge import Clock, utc_now
 from mdg.fhir.search import ImagingStudySearch
 from mdg.model.imaging import Study
 from mdg.model.request import Requester

@@ -4,15 +4,14 @@ world, the clock and the consents, is given to it here."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from mdg.access import decide, require
+from mdg.access import Clock, decide, require, utc_now
 from mdg.exchange.holdings import Held
 from mdg.model.request import Action, Consent, Requester, Resource, Verdict
 
 Decide: TypeAlias = Callable[[Requester, Action, Resource, str, Sequence[Consent], datetime], Verdict]
-Clock: TypeAlias = Callable[[], datetime]
 
 
 class Standing(Protocol):
@@ -23,11 +22,6 @@ class Standing(Protocol):
 
 PAYLOAD = "payload"
 """The scope type of an envelope; that of a resource is its FHIR type."""
-
-
-def utc_now() -> datetime:
-    """The time that decisions and records are made at."""
-    return datetime.now(UTC)
 
 
 class Judge:

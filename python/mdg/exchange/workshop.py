@@ -15,9 +15,9 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
+from mdg.access import Clock
 from mdg.errors import Conflict, MdgError, Problem, Refused, Throttled, Unavailable, Unprocessable, Unsupported
 from mdg.exchange.envelopes import Envelope, Envelopes
-from mdg.exchange.judge import Clock
 
 PATIENCE = 30.0
 """Seconds that a caller waits for an envelope before it is told to come back (fhir-au 2.4)."""

@@ -8,9 +8,6 @@ It proves nothing about anybody: it lives on the loopback interface, says so in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -19,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mdg.access import Gate, Issuer, Jwks
+from mdg.access import Clock, Gate, Issuer, Jwks, utc_now
 from mdg.errors import Misuse
 from mdg.sandbox.answers import is_loopback, problem
 from mdg.sandbox.authority import TokenAuthority
@@ -29,7 +26,7 @@ from mdg.sandbox.locator import Locator
 __all__ = ["create_app"]
 
 
-def create_app(url: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Starlette:
+def create_app(url: str, *, clock: Clock = utc_now) -> Starlette:
     """The sandbox as an ASGI application whose base URL (the `iss` of its tokens) is `url`.
 
     `Misuse` unless the host of `url` is a loopback address. `app.state.cards` is its directory, for whoever runs in the

@@ -7,9 +7,9 @@ it gives a token to whoever asks, so whoever can reach it can read all that a ga
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from joserfc import jwt
@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mdg.access import Clock, utc_now
 from mdg.access.dpop import verify_proof
 from mdg.errors import Unauthenticated
 from mdg.model.identity import HpiI, HpiO, Ihi
@@ -76,7 +77,7 @@ class KeySet:
 class TokenAuthority:
     """Issues tokens in the name of `issuer`, the sandbox's base URL; its key lives as long as it does."""
 
-    def __init__(self, issuer: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, issuer: str, *, clock: Clock = utc_now) -> None:
         self._issuer = issuer
         self._clock = clock
         self._key = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, auto_kid=True)

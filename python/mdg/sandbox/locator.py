@@ -8,7 +8,7 @@ them, and a person of whom nothing is known is answered like one of whom nothing
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from mdg.access import Gate
+from mdg.access import Clock, Gate
 from mdg.access.jwt import Malformed, strict_object
 from mdg.errors import Problem
 from mdg.model.identity import SERVICE_ID, HpiO, Ihi
@@ -67,7 +67,7 @@ class Held:
 class Locator:
     """The records; `gate` says who asks, and `clock` (UTC) is the registry's."""
 
-    def __init__(self, gate: Gate, clock: Callable[[], datetime]) -> None:
+    def __init__(self, gate: Gate, clock: Clock) -> None:
         self._gate = gate
         self._clock = clock
         self._records: dict[str, Held] = {}

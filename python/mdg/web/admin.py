@@ -107,7 +107,7 @@ class AdminDoor:
 
     async def configuration(self, request: Request) -> Response:
         """`GET /configuration`: the settings; secrets are masked."""
-        await self._looked(request, "configuration")
+        await self._audit.record(admin_read(request, "configuration"))
         return JsonResponse(self._configuration)
 
     async def jobs(self, request: Request) -> Response:
@@ -181,12 +181,8 @@ class AdminDoor:
     async def problems(self, request: Request) -> Response:
         """`GET /problems`: files that are not served, studies that cannot be found, and what to do."""
         found = await self._problems()
-        await self._looked(request, "problems")
+        await self._audit.record(admin_read(request, "problems"))
         return JsonResponse({"problems": [asdict(problem) for problem in found]})
-
-    async def _looked(self, request: Request, what: str) -> None:
-        details = (("read", what),)
-        await self._audit.record(Event(Kind.ADMIN_READ, Outcome.SUCCESS, request_id(request), details=details))
 
     async def retrieve(self, request: Request) -> Response:
         """`POST /retrievals`: fetch a study from another gateway, verify and keep it.
@@ -227,6 +223,11 @@ class AdminDoor:
         except MdgError as error:
             raise UpstreamRefused("the other gateway could not be asked", reason=type(error).__name__) from error
         return JsonResponse({**asdict(received), "request_id": request_id(request)}, 201)
+
+
+def admin_read(request: Request, what: str) -> Event:
+    """The record that an operator has read `what`."""
+    return Event(Kind.ADMIN_READ, Outcome.SUCCESS, request_id(request), details=(("read", what),))
 
 
 def _wanted(asked: Mapping[str, str]) -> Wanted:

@@ -15,6 +15,7 @@ from mdg.audit import Audit
 from mdg.errors import Invalid
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiI, HpiO
+from mdg.web.admin import admin_read
 from mdg.web.answers import JsonResponse
 from mdg.web.asking import body, media_type, request_id
 
@@ -45,8 +46,7 @@ class RevocationDoor:
     async def list(self, request: Request) -> Response:
         """`GET /revocations`: what is revoked, the oldest first."""
         found = await self._revocations.all()
-        details = (("read", "revocations"),)
-        await self._audit.record(Event(Kind.ADMIN_READ, Outcome.SUCCESS, request_id(request), details=details))
+        await self._audit.record(admin_read(request, "revocations"))
         return JsonResponse({"revocations": [_shown(one) for one in found]})
 
     async def end(self, request: Request) -> Response:
