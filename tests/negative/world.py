@@ -334,6 +334,7 @@ async def _fill(world: World, folder: Path) -> None:
     world.words |= {
         "ISSUER": world.forgery.authority.issuer.upper(),
         "long": "k" * 10_000,
+        "megabyte": "x" * 1_000_000,
         "deep": "[" * 8000 + "]" * 8000,
         "act_reason": ACT_REASON,
     }
