@@ -42,6 +42,24 @@ async def test_whoever_reads_the_audit_is_audited(start: Start) -> None:
     assert {"type": "records-of", "valueString": asked} in record["entity"][-1]["detail"]
 
 
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "before=0",
+        "before=9223372036854775808",
+        "since=9999-12-31T23:59:59-23:59",
+        "until=0001-01-01T00:00:00%2B14:00",
+        "limit=0",
+        "limit=1001",
+    ],
+)
+async def test_a_value_that_no_record_has_is_a_mistake_of_the_caller(start: Start, parameter: str) -> None:
+    async with start() as gateway:
+        answer = await gateway.consumer.http.get(f"{gateway.admin}/audit?{parameter}")
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["issue"][0]["code"] == "invalid"
+
+
 async def test_jobs_name_what_is_owed(start: Start) -> None:
     async with start() as gateway:
         answer = await gateway.consumer.http.get(f"{gateway.admin}/jobs")

@@ -165,6 +165,7 @@ async def test_a_suspended_organisation_is_named(start: Start) -> None:
         ("X-Forwarded-For", ("127.0.0.0/8",), {"X-Forwarded-For": "192.0.2.9, 127.0.0.5"}, "192.0.2.9"),
         ("X-Forwarded-For", ("127.0.0.1/32",), {"X-Forwarded-For": "[2001:db8::7]:4711"}, "2001:db8::7"),
         ("X-Forwarded-For", ("127.0.0.1/32",), {"X-Forwarded-For": "<script>"}, "127.0.0.1"),
+        ("X-Forwarded-For", ("127.0.0.1/32",), {"X-Forwarded-For": "fe80::1%<script>"}, "127.0.0.1"),
         ("X-Forwarded-For", ("127.0.0.1/32",), {"Forwarded": "for=192.0.2.9"}, "127.0.0.1"),
         (
             "Forwarded",
@@ -194,6 +195,19 @@ async def test_a_stranger_cannot_write_into_the_records_of_anothers_request(star
     assert intruder.headers["x-request-id"] != id_
     assert [event["outcome"] for event in shown["events"]] == ["0"]
     assert [event["outcomeDesc"] for event in shown["of_callers"]] == ["no-token"]
+
+
+async def test_an_id_that_strangers_sent_a_thousand_times_is_shown_by_its_newest_records(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mdg.audit.record.OF_CALLERS", 2)
+    id_ = "6f1c3b0e-7d1a-4a57-9d54-0f6f3f0c7a11"
+    async with start() as gateway:
+        http = gateway.consumer.http
+        sent = [await http.get(f"{gateway.url}/fhir/Patient/x", headers={"X-Request-ID": id_}) for _ in range(3)]
+        shown = (await http.get(f"{gateway.admin}/audit/{id_}")).json()
+    ids = [event["entity"][0]["what"]["identifier"]["value"] for event in shown["of_callers"]]
+    assert ids == [answer.headers["x-request-id"] for answer in sent[1:]]
 
 
 async def test_an_operator_finds_records_by_patient_requester_time_and_outcome_and_is_recorded(start: Start) -> None:

@@ -25,6 +25,8 @@ from mdg.store.schema import Document, Number, custodian, metadata, microseconds
 
 PAGE = 500
 """Records that are read at once."""
+OF_CALLERS = 1000
+"""Records that are shown of an id that callers sent: anybody may send the same id any number of times."""
 AUDIT = Table(
     "audit",
     metadata,
@@ -115,10 +117,10 @@ class Audit:
             return await _events(connection, AUDIT.c.custodian == self._custodian, AUDIT.c.request_id == request_id)
 
     async def for_callers_id(self, callers_id: str) -> list[dict[str, object]]:
-        """The AuditEvents of requests whose callers sent this X-Request-ID. Any caller can send any id, so these are
-        not the records of one request: each names who called."""
+        """The AuditEvents of requests whose callers sent this X-Request-ID, the newest OF_CALLERS. Any caller can send
+        any id, so these are not the records of one request: each names who called."""
         async with self._store.read() as connection:
-            return await _events(connection, AUDIT.c.custodian == self._custodian, AUDIT.c.callers_id == callers_id)
+            return await _of_callers(connection, callers_id, AUDIT.c.custodian == self._custodian)
 
     async def listed(self, wanted: Wanted, *, before: int | None, limit: int) -> list[Record]:
         """Up to `limit` records, the newest first, and of those before the `seq` of `before` if there is one."""
@@ -186,13 +188,21 @@ async def _listed(
 
 async def recorded(store: Store, request_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The AuditEvents of one request id in this database, for its operator: those of the request that a gateway gave
-    this id, and those of requests whose callers sent it."""
+    this id, and the newest OF_CALLERS of requests whose callers sent it."""
     async with store.read() as connection:
         return (
             await _events(connection, AUDIT.c.request_id == request_id),
-            await _events(connection, AUDIT.c.callers_id == request_id),
+            await _of_callers(connection, request_id),
         )
 
 
 async def _events(connection: AsyncConnection, *which: ColumnElement[bool]) -> list[dict[str, Any]]:
     return list((await connection.execute(select(AUDIT.c.event).where(*which).order_by(AUDIT.c.seq))).scalars())
+
+
+async def _of_callers(
+    connection: AsyncConnection, callers_id: str, *which: ColumnElement[bool]
+) -> list[dict[str, Any]]:
+    wanted = select(AUDIT.c.event).where(*which, AUDIT.c.callers_id == callers_id)
+    newest = (await connection.execute(wanted.order_by(AUDIT.c.seq.desc()).limit(OF_CALLERS))).scalars().all()
+    return list(reversed(newest))

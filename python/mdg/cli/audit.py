@@ -117,7 +117,7 @@ def _time(option: str, text: str | None) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):  # a time of year 1 or 9999 may have no UTC
         raise Misuse(f"{option} is a date or a time, as in 2026-05-01 or 2026-05-01T09:30+10:00") from None
 
 

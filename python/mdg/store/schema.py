@@ -26,6 +26,9 @@ metadata = MetaData(
 Number = BigInteger().with_variant(Integer, "sqlite")
 """A 64-bit integer that SQLite may use as its row id."""
 
+LARGEST = (1 << 63) - 1
+"""The largest value of a `Number`; a larger one is no parameter of a statement."""
+
 Document = JSON()
 """A JSON value, kept as it was written: PostgreSQL's JSONB would reorder members, and refuse U+0000."""
 

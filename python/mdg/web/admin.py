@@ -21,6 +21,7 @@ from mdg.fhir.search import Pairs
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
 from mdg.store.index import IndexProblem
+from mdg.store.schema import LARGEST
 from mdg.web.answers import JsonResponse
 from mdg.web.asking import body, form, media_type, query, request_id
 from mdg.web.metrics import Metrics
@@ -146,10 +147,12 @@ class AdminDoor:
         try:
             wanted = _wanted(asked)
             limit, before = int(asked.get("limit", "100")), int(asked["before"]) if "before" in asked else None
-        except ValueError:
+        except (ValueError, OverflowError):  # a time of year 1 or 9999 may have no UTC
             raise Invalid("a parameter has no value of its kind") from None
         if not 0 < limit <= AUDIT_MOST:
             raise Invalid(f"limit is a number up to {AUDIT_MOST}")
+        if before is not None and not 0 < before <= LARGEST:
+            raise Invalid("before is the next of the page before")
         found = await self._audit.listed(wanted, before=before, limit=limit)
         details = tuple((name, value) for name, value in fields if name != "ihi")
         await self._audit.record(
@@ -168,7 +171,7 @@ class AdminDoor:
     async def audit(self, request: Request) -> Response:
         """`GET /audit/{request_id}`: the AuditEvents of one request, in the order they were written.
 
-        `of_callers` are those of requests whose callers sent this id. This request is recorded as well.
+        `of_callers` are the newest 1000 of requests whose callers sent this id. This request is recorded as well.
         """
         asked = request.path_params["request_id"]
         events, of_callers = await self._audit.for_request(asked), await self._audit.for_callers_id(asked)

@@ -41,7 +41,7 @@ def _address(scope: Scope, proxies: Collection[Network], header: str) -> str:
     for value in reversed(named):  # each proxy adds the one that it got the request from at the end
         if not any(peer in network for network in proxies):
             break
-        before = _parsed(value)
+        before = _parsed(value) if "%" not in value else None  # RFC 7239 6 has no zone; it may be any text
         if before is None:
             break
         peer = before
