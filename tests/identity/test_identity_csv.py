@@ -9,6 +9,7 @@ import pytest
 
 from mdg.errors import InputOutput, Refused
 from mdg.identity import Identities, identity_csv
+from mdg.identity.enrichment import Claim
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.store import Store
 
@@ -122,3 +123,24 @@ async def test_lines_whose_patient_has_no_study_are_counted(identities: Identiti
     csv.write_text(f"{HEAD}P1,RMH,{A},card,2026-01-31\nP2,RMH,{B},card,2026-01-31\n")
     await identities.load_csv(csv)
     assert await identities.unmatched() == 2
+
+
+async def test_a_file_that_changes_while_it_is_read_is_not_taken(
+    identities: Identities, csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the digest of the old lines would stand beside the new ones, and the old file would never come back."""
+    before = f"{HEAD}A,DEMO,{A},me,2026-01-01\n"
+    csv.write_text(before)
+    read = identity_csv.read
+
+    def read_late(path: Path) -> list[Claim]:
+        path.write_text(f"{HEAD}B,DEMO,{A},me,2026-01-01\n")
+        return read(path)
+
+    with monkeypatch.context() as swapped:
+        swapped.setattr(identity_csv, "read", read_late)
+        with pytest.raises(InputOutput, match="changed while it was read"):
+            await identities.load_csv(csv)
+    csv.write_text(before)
+    assert (await identities.load_csv(csv)).rows == 1
+    assert await identities.ihi_of(LocalId("A", "DEMO")) == A

@@ -90,3 +90,14 @@ async def test_health_counts_what_the_list_of_problems_names(start: Start, tmp_p
         health = (await gateway.consumer.http.get(f"{gateway.admin}/health")).json()
     assert [one["code"] for one in problems] == ["E_NOT_DICOM", "no-ihi"]
     assert health["problems"] == 2
+
+
+async def test_a_web_page_cannot_ask_in_the_operators_name(start: Start) -> None:
+    async with start() as gateway:
+        http, page = gateway.consumer.http, {"Origin": "https://evil.test"}
+        form = {"since": "2026-01-01"}
+        assert (await http.post(f"{gateway.admin}/audit/_search", data=form)).status_code == 200
+        refused = await http.post(f"{gateway.admin}/audit/_search", data=form, headers=page)
+        (record,) = await gateway.records(refused.headers["x-request-id"])
+    assert refused.status_code == 403
+    assert record["outcomeDesc"] == "web-page"

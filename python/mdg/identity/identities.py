@@ -11,6 +11,7 @@ from anyio import to_thread
 from sqlalchemy import Row, and_, exists, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mdg.errors import InputOutput
 from mdg.identity import enrichment, identity_csv
 from mdg.identity.enrichment import identities
 from mdg.identity.identity_csv import CsvReport
@@ -121,6 +122,8 @@ class Identities:
         if known is not None and known.digest == digest:
             return CsvReport(known.rows, known.patients, known.ihis)
         claims = await to_thread.run_sync(identity_csv.read, path)
+        if await to_thread.run_sync(identity_csv.digest, path) != digest:  # it would name lines that are not in force
+            raise InputOutput(str(path), "changed while it was read; load it again")
         report = CsvReport(len(claims), len({claim.local for claim in claims}), len({claim.ihi for claim in claims}))
         row = {"custodian": self._custodian, "digest": digest, **asdict(report)}
 

@@ -50,6 +50,9 @@ class AdminLock:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = [value for name, value in scope["headers"] if name == b"authorization"]
+        # A browser names the page that asks (Fetch Standard, "Origin"), and would send the form of a foreign page here.
+        if any(name == b"origin" for name, _ in scope["headers"]):
+            raise Forbidden(reason="web-page")
         if self._expected is None:
             if given:
                 raise Forbidden(reason="admin-credential")
