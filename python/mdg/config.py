@@ -325,7 +325,10 @@ class Settings(BaseSettings):
         try:
             return Loaded(**given)
         except ValidationError as error:
-            raise Misuse("; ".join(_complaint(fault, config) for fault in error.errors())) from None
+            misuse = Misuse("; ".join(_complaint(fault, config) for fault in error.errors()))
+            if config is None and any(fault["type"] == "missing" for fault in error.errors()):
+                misuse.add_note("name your settings file with --config; mdg init writes one")
+            raise misuse from None
 
     @classmethod
     def origins(cls, config: Path | None = None, **given: Any) -> dict[str, str]:
@@ -387,7 +390,10 @@ def _toml(config: Path | None) -> Mapping[str, Any]:
     try:
         return tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputOutput(str(config), error.strerror or "it cannot be read") from error
+        unread = InputOutput(str(config), error.strerror or "it cannot be read")
+        if isinstance(error, FileNotFoundError):
+            unread.add_note(f"mdg init {config} writes one with every setting and what it means")
+        raise unread from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misuse(f"{config}: {error}") from None
 
@@ -411,6 +417,8 @@ def _complaint(fault: Any, config: Path | None) -> str:
         "missing": "is required",
         "extra_forbidden": "no such setting",
         "tuple_type": 'a list, as in ["one", "two"]',
+        "model_type": "a table with settings of its own; mdg init writes an example",
+        "string_too_short": "is empty",
     }.get(fault["type"], said)
     if fault["type"] == "extra_forbidden":
         what += _meant(str(fault["loc"][-1]), config)

@@ -258,6 +258,7 @@ def test_a_full_disk_says_what_is_needed(
     ("line", "words"),
     [
         ('folders = "study"', 'folders: a list, as in ["one", "two"]'),
+        ('issuers = ["https://as.example.org"]', "issuers.0: a table with settings of its own; mdg init writes"),
         ('publicurl = "https://x.example.org"', "publicurl: no such setting (PATH, line 9); did you mean public_url?"),
         ("[capabilities]\nretreival = true", "(PATH, line 10); did you mean retrieval?"),
     ],
@@ -268,6 +269,30 @@ def test_a_setting_that_is_wrong_says_what_was_meant(mdg: Mdg, tmp_path: Path, l
     said = mdg("config", "check", "--config", path)
     assert said.code == 2
     assert words.replace("PATH", str(path)) in said.err
+
+
+def test_settings_that_are_missing_lead_to_the_file_that_holds_them(
+    mdg: Mdg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = mdg("config", "check")
+    assert (said.code, said.err.splitlines()[-1]) == (
+        2,
+        "try: name your settings file with --config; mdg init writes one",
+    )
+    said = mdg("config", "check", "--config", "mdg.toml")
+    assert (said.code, said.err.splitlines()[-1]) == (
+        4,
+        "try: mdg init mdg.toml writes one with every setting and what it means",
+    )
+    assert mdg("init", "mdg.toml").code == 0
+    assert "default_issuer: is empty" in mdg("config", "check", "--config", "mdg.toml").err
+
+
+def test_an_envelope_that_is_not_there_is_not_to_be_inspected(mdg: Mdg, keys: Path, tmp_path: Path) -> None:
+    said = mdg("verify", tmp_path / "nothing.zip", "--trust", keys / "provider.card.json")
+    assert said.code == 4
+    assert "try:" not in said.err
 
 
 def test_an_at_sign_in_a_password_is_written_by_its_number(mdg: Mdg, tmp_path: Path) -> None:

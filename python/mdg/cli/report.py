@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mdg.cli.terminal import count, megabytes
-from mdg.errors import MdgError, Refused
+from mdg.errors import InputOutput, MdgError, Refused
 
 if TYPE_CHECKING:
     from mdg.envelope import Report
@@ -36,12 +36,13 @@ NEXT = {
 
 @contextmanager
 def next_step(path: Path) -> Iterator[None]:
-    """A refusal of the envelope at `path` says what to do, as docs/reference/error-codes.md does."""
+    """A refusal of the envelope at `path` says what to do, as docs/reference/error-codes.md does. A file or disk that
+    fails has said so, and no other command reads it better."""
     try:
         yield
     except MdgError as error:
         code = error.code if isinstance(error, Refused) else ""
-        if not hasattr(error, "__notes__"):
+        if not hasattr(error, "__notes__") and not isinstance(error, InputOutput):
             error.add_note(NEXT.get(code, "mdg inspect {path}").format(path=path))
         raise
 
