@@ -12,6 +12,7 @@ import anyio
 import pytest
 from starlette.requests import ClientDisconnect
 
+from mdg.app import routes
 from mdg.audit import Audit
 from mdg.web import asking, server
 from mdg.web.edge import as_problem
@@ -277,3 +278,18 @@ async def test_a_connection_ends_though_its_peer_takes_nothing(monkeypatch: pyte
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
         with socket.create_connection(listener.sockets[0].getsockname()), anyio.fail_after(10):
             await ended.wait()
+
+
+@pytest.mark.parametrize(
+    ("url", "bind", "named", "foreign"),
+    [
+        ("http://127.0.0.1:80", "127.0.0.1:80", {"127.0.0.1", "127.0.0.1:80", "[::1]", "localhost"}, "127.0.0.1:443"),
+        ("https://mdg.example", "127.0.0.1:8080", {"mdg.example", "mdg.example:443"}, "mdg.example:80"),
+        ("https://mdg.example:443", "127.0.0.1:8080", {"mdg.example", "mdg.example:443"}, "mdg.example:8443"),
+        ("https://mdg.example:8443", "127.0.0.1:8080", {"mdg.example:8443"}, "mdg.example"),
+    ],
+)
+def test_the_port_of_the_scheme_may_stand_in_host_or_not(url: str, bind: str, named: set[str], foreign: str) -> None:
+    hosts = routes._hosts(url, bind)
+    assert named <= hosts
+    assert foreign not in hosts

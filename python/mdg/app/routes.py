@@ -3,6 +3,7 @@ test walks the table and tries each."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache, partial
 from urllib.parse import urlsplit
@@ -37,6 +38,8 @@ from mdg.web.revocation import RevocationDoor
 from mdg.web.streams import Streams
 from mdg.web.subscription import SubscriptionDoor
 from mdg.web.wellknown import WellKnownDoor
+
+_PORT = re.compile(":[0-9]+$")
 
 
 def create_public(rooms: Rooms) -> Starlette:
@@ -232,9 +235,12 @@ def _statement(rooms: Rooms, routes: Sequence[BaseRoute]) -> Json:
 
 
 def _hosts(url: str, bind: str) -> frozenset[str]:
-    """The values of `Host` that mean this listener; on the loopback also its other names."""
+    """The values of `Host` that mean this listener; on the loopback also its other names. The port that belongs to the
+    scheme may stand there or not (RFC 9110 4.2.3)."""
     parts = urlsplit(url)
     names = {parts.netloc}
     if is_loopback(parts.hostname):
         names |= {f"{name}:{port_of(bind)}" for name in ("127.0.0.1", "localhost", "[::1]")}
-    return frozenset(names)
+    usual = {"http": ":80", "https": ":443"}[parts.scheme]
+    with_port = {name if _PORT.search(name) else name + usual for name in names}
+    return frozenset(names | with_port | {name.removesuffix(usual) for name in with_port})
