@@ -26,9 +26,11 @@ from tests.fhir.test_subscription import asked as asked_for
 from mdg import _core
 from mdg.access import decide
 from mdg.app import create_public
+from mdg.model.event import Kind
 from mdg.model.identity import Ihi
 from mdg.model.request import Verdict
 from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, EXAMPLE_PROVIDER
+from mdg.web.attempt import attempt
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +154,14 @@ async def test_every_locked_route_sends_nothing_when_the_decision_fails(start: S
         assert all(isinstance(route, Route | Mount) for route in routes)
         known = await calls(gateway)
         assert set(known) == walked, "a route is new: say here how it is called"
+        operations = {
+            call
+            for call in walked
+            if attempt(call.partition(" ")[0], call.partition(" ")[2], 404, "") is Kind.OPERATION
+        }
+        assert operations == {"GET /fhir/Subscription/{id}/$status", "POST /fhir/Subscription/{id}/$status"}, (
+            "a route is new: say in `mdg.web.attempt` what its refusal is recorded as"
+        )
         for path, call in known.items():
             answer = await make(gateway, call)
             assert answer.status_code in (200, 201, 204), (path, answer.text)

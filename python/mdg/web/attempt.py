@@ -23,6 +23,7 @@ _ATTEMPTS = {
     ("GET", "/fhir/ImagingStudy"): Kind.SEARCH,
     ("POST", "/fhir/ImagingStudy/_search"): Kind.SEARCH,
     ("GET", "/fhir/ImagingStudy/{id}"): Kind.READ,
+    ("GET", "/fhir/ImagingStudy/{id}/_history/{version}"): Kind.READ,
     ("GET", "/fhir/Patient/{id}"): Kind.READ,
     ("GET", "/fhir/Endpoint/{id}"): Kind.READ,
     ("GET", "/fhir/Subscription/{id}"): Kind.READ,

@@ -1,4 +1,5 @@
-"""Consent allows it: a record of the patient's will, or the service's policy where there is none (IEF A4.5)."""
+"""Consent allows it: the patient's recorded consent decides, or the policy of the service if no consent is recorded
+(IEF A4.5)."""
 
 from __future__ import annotations
 
