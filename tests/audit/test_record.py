@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
+from hashlib import sha256
+from hmac import HMAC
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.authority import CUSTODIAN, ORGANISATION
 
+from mdg._core import canonical_json
 from mdg.audit import Agent, Audit
 from mdg.audit.record import AUDIT
 from mdg.errors import Unavailable
@@ -64,6 +69,30 @@ async def test_the_records_of_a_request_come_in_order_and_only_of_this_custodian
         assert [resource["subtype"][0]["code"] for resource in found] == ["disclose", "110102", "110104"]  # type: ignore[index]  # JSON
         assert await ours.for_request("unknown") == []
         assert (await ours.count(), await theirs.count()) == (4, 1)
+
+
+async def test_a_leaf_is_what_an_auditor_computes_from_the_row_and_no_other_text_has_it(database: str) -> None:
+    hostile = (("nul", "\0"), ("letters", "é ß 𝄞 \x7f"), ("markup", '"</script>\\'))
+    async with Store.open(database) as store:
+        audit = Audit(store, CUSTODIAN, AGENT)
+        await audit.record(event())
+        await audit.record(Event(Kind.GRANT, Outcome.REFUSED, "req-2", details=hostile))
+        async with store.read() as connection:
+            rows = (await connection.execute(select(AUDIT).order_by(AUDIT.c.seq))).all()
+
+    def expected(time: str, kind: str, salt: bytes, text: str) -> bytes:
+        commitment = b64encode(HMAC(salt, text.encode(), "sha256").digest()).decode()
+        line = f'{{"v":1,"time":"{time}","type":"{kind}","c":"{commitment}"}}'
+        return sha256(b"\0" + line.encode()).digest()
+
+    for row in rows:
+        assert canonical_json(row.event.encode()).decode() == row.event
+        time = json.loads(row.event)["recorded"]
+        assert row.leaf == expected(time, row.kind, row.salt, row.event)
+        assert row.leaf != expected(time, row.kind, row.salt, row.event.replace("req-", "Req-"))
+        assert row.leaf != expected(time, row.kind, bytes(16), row.event)
+    kept = {one["type"]: one["valueString"] for one in json.loads(rows[1].event)["entity"][-1]["detail"]}
+    assert kept == dict(hostile)
 
 
 async def test_without_a_database_that_writes_there_is_no_record(database: str) -> None:

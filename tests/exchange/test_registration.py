@@ -6,6 +6,7 @@ locator is the tests' own.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -73,7 +74,8 @@ class World:
 
     async def records(self) -> list[dict[str, Any]]:
         async with self.store.read() as connection:
-            return list((await connection.execute(select(AUDIT.c.event).order_by(AUDIT.c.seq))).scalars())
+            texts = await connection.execute(select(AUDIT.c.event).order_by(AUDIT.c.seq))
+            return [json.loads(text) for text in texts.scalars()]
 
 
 @pytest.fixture

@@ -1,27 +1,28 @@
 """The audit's table and its one write: a row is durable when `record` returns, and otherwise nothing is released.
 
-A row keeps the full AuditEvent, its place in the order and 16 random bytes, so that a log of salted commitments can be
-built over rows that exist already (fhir-au 7.2). Rows are only ever added.
+A row keeps the exact text of its AuditEvent, its place in the order, 16 random bytes and the hash of its leaf
+(`mdg.audit.leaf`), so that a log of commitments can be built over rows that exist already. Rows are only ever added.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import Column, ColumnElement, Index, LargeBinary, Table, Text, cast, func, insert, or_, select
+import orjson
+from sqlalchemy import Column, ColumnElement, Index, LargeBinary, Table, Text, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.audit.event import Agent, to_fhir
+from mdg.audit.leaf import leaf, leaf_hash, new_salt
 from mdg.errors import Unavailable
 from mdg.model.event import Event, Outcome
 from mdg.model.identity import HpiO, Ihi
 from mdg.model.request import Requester
 from mdg.store import Store
-from mdg.store.schema import Document, Number, custodian, metadata, microseconds
+from mdg.store.schema import Number, custodian, metadata, microseconds
 
 PAGE = 500
 """Records that are read at once."""
@@ -42,7 +43,8 @@ AUDIT = Table(
     Column("organisation", Text),
     Column("person", Text),
     Column("salt", LargeBinary, nullable=False),
-    Column("event", Document, nullable=False),
+    Column("leaf", LargeBinary, nullable=False),
+    Column("event", Text, nullable=False),
     Index(None, "custodian", "request_id"),
     Index(None, "custodian", "callers_id"),
     Index(None, "custodian", "recorded"),
@@ -53,9 +55,10 @@ AUDIT = Table(
     Index(None, "custodian", "person", "seq"),
     sqlite_autoincrement=True,
 )
-"""`seq` numbers the rows and is never given twice; `event` is the whole AuditEvent, `salt` has 16 bytes. The columns
-between them are what records are looked up by, and repeat what `event` says: `request_id` is ours, `callers_id` is the
-X-Request-ID that the caller sent, `person` the HPI-I of the user or the subject of the token."""
+"""`seq` numbers the rows and is never given twice. `event` is the whole AuditEvent in the canonical form of RFC 8785,
+`salt` has 16 bytes, `leaf` is the hash of the record's leaf. The columns before them are what records are looked up by,
+and repeat what `event` says: `request_id` is ours, `callers_id` is the X-Request-ID that the caller sent, `person` the
+HPI-I of the user or the subject of the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class Audit:
     async def add(self, connection: AsyncConnection, event: Event) -> int:
         """Writes one event in the caller's transaction, together with what it is about; its `seq`."""
         recorded = datetime.now(UTC)
+        resource = to_fhir(event, self._custodian, self._agent, recorded)
+        salt, text = new_salt(), _canonical(resource)
         row = {
             "custodian": self._custodian,
             "recorded": microseconds(recorded),
@@ -102,8 +107,9 @@ class Audit:
             "outcome": event.outcome.value,
             "patient": event.patient,
             **_requester(event.requester),
-            "salt": secrets.token_bytes(16),
-            "event": to_fhir(event, self._custodian, self._agent, recorded),
+            "salt": salt,
+            "leaf": leaf_hash(leaf(str(resource["recorded"]), event.kind.value, salt, text)),
+            "event": text,
         }
         added = await connection.execute(insert(AUDIT).values(row))
         key = added.inserted_primary_key
@@ -139,6 +145,12 @@ class Audit:
                 select(func.count()).select_from(AUDIT).where(AUDIT.c.custodian == self._custodian)
             )
             return int(found.scalar_one())
+
+
+def _canonical(resource: dict[str, object]) -> str:
+    """The form of RFC 8785. An AuditEvent has names in ASCII and no number, so what orjson writes needs nothing more
+    than its names in order."""
+    return orjson.dumps(resource, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _requester(requester: Requester | None) -> dict[str, str | None]:
@@ -181,7 +193,7 @@ async def _listed(
         conditions.append(AUDIT.c.outcome == wanted.outcome.value)
     if before is not None:
         conditions.append(AUDIT.c.seq < before)
-    statement = select(AUDIT.c.seq, cast(AUDIT.c.event, Text)).where(*conditions)
+    statement = select(AUDIT.c.seq, AUDIT.c.event).where(*conditions)
     found = await connection.execute(statement.order_by(AUDIT.c.seq.desc()).limit(limit))
     return [(row[0], row[1]) for row in found]
 
@@ -197,7 +209,8 @@ async def recorded(store: Store, request_id: str) -> tuple[list[dict[str, Any]],
 
 
 async def _events(connection: AsyncConnection, *which: ColumnElement[bool]) -> list[dict[str, Any]]:
-    return list((await connection.execute(select(AUDIT.c.event).where(*which).order_by(AUDIT.c.seq))).scalars())
+    found = await connection.execute(select(AUDIT.c.event).where(*which).order_by(AUDIT.c.seq))
+    return [orjson.loads(text) for text in found.scalars()]
 
 
 async def _of_callers(
@@ -205,4 +218,4 @@ async def _of_callers(
 ) -> list[dict[str, Any]]:
     wanted = select(AUDIT.c.event).where(*which, AUDIT.c.callers_id == callers_id)
     newest = (await connection.execute(wanted.order_by(AUDIT.c.seq.desc()).limit(OF_CALLERS))).scalars().all()
-    return list(reversed(newest))
+    return [orjson.loads(text) for text in reversed(newest)]

@@ -185,7 +185,8 @@ def _audit() -> None:
         sa.Column("organisation", sa.Text),
         sa.Column("person", sa.Text),
         sa.Column("salt", sa.LargeBinary, nullable=False),
-        sa.Column("event", Document, nullable=False),
+        sa.Column("leaf", sa.LargeBinary, nullable=False),
+        sa.Column("event", sa.Text, nullable=False),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_audit_custodian_request_id", "audit", ["custodian", "request_id"])
