@@ -412,9 +412,10 @@ def _known(variable: str) -> bool:
 def _complaint(fault: Any, config: Path | None) -> str:
     """What is wrong with a setting, without its value."""
     where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "missing":
+        return f"{where} is required"
     said = str(fault["msg"]).removeprefix("Value error, ")
     what = {
-        "missing": "is required",
         "extra_forbidden": "no such setting",
         "tuple_type": 'a list, as in ["one", "two"]',
         "model_type": "a table with settings of its own; mdg init writes an example",

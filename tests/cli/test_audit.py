@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from tests.authority import CUSTODIAN, ORGANISATION, PATIENT
 from tests.cli.conftest import Mdg
 
 from mdg.audit import Agent, Audit
+from mdg.audit.event import to_fhir
+from mdg.cli.audit import _line
 from mdg.model.caller import Caller
 from mdg.model.event import Event, Kind, Outcome
 from mdg.store import Store
@@ -32,7 +37,15 @@ def audited(tmp_path: Path) -> Path:
             asked: dict[str, Any] = {"requester": SUBJECT, "patient": PATIENT, "caller": Caller("192.0.2.7", None)}
             await audit.record(Event(Kind.SEARCH, Outcome.SUCCESS, "req-1", query=b"x", **asked))
             await audit.record(Event(Kind.GRANT, Outcome.REFUSED, "req-2", study_uid="1.2.3", reason="hidden", **asked))
-            await audit.record(Event(Kind.AUTHENTICATION_FAILED, Outcome.REFUSED, "req-3", reason="no-token"))
+            await audit.record(
+                Event(
+                    Kind.AUTHENTICATION_FAILED,
+                    Outcome.REFUSED,
+                    "req-3",
+                    reason="no-token",
+                    caller=Caller("192.0.2.9", None),
+                )
+            )
 
     anyio.run(fill)
     return data
@@ -42,11 +55,33 @@ def test_records_are_listed_for_a_person_newest_first(mdg: Mdg, audited: Path, m
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PATIENT}\n"))
     shown = mdg("audit", "list", "--data", audited, "--ihi", "-")
     refused, search = shown.out.splitlines()
+    assert re.sub(r"^[\d-]{10}T[\d:]{8}Z", "TIME", refused) == (
+        f"TIME  refused  {ORGANISATION}  release granted  IHI …{str(PATIENT)[-4:]}             req-2 (hidden)"
+    )
+    assert re.search(rf"Z  success  {ORGANISATION}  search +IHI …\d{{4}} +req-1$", search)
+    assert str(PATIENT) not in shown.out
+
+
+def test_a_request_without_a_token_is_listed_by_its_address(mdg: Mdg, audited: Path) -> None:
+    newest = mdg("audit", "list", "--data", audited, "--last", "1").out
+    assert re.search(r"Z  refused  192\.0\.2\.9         login +req-3 \(no-token\)$", newest.rstrip())
+
+
+def test_a_record_is_listed_wide_on_demand(mdg: Mdg, audited: Path) -> None:
+    _, refused, search = mdg("audit", "list", "--data", audited, "--wide").out.splitlines()
     assert "Disclose Record Lifecycle Event: refused (hidden)" in refused
     assert refused.endswith("from 192.0.2.7  study 1.2.3")
     assert "search-type: success" in search
-    assert str(ORGANISATION) in search
-    assert str(PATIENT) not in shown.out
+    assert f"by {SUBJECT.client_id}" in search
+    assert str(PATIENT) not in search
+
+
+def test_a_party_in_several_roles_is_named_once() -> None:
+    """The client of a sandbox is an organisation that acts for itself."""
+    alone = replace(SUBJECT, client_id=ORGANISATION.uri, subject=ORGANISATION.uri, practitioner=None)
+    event = Event(Kind.SEARCH, Outcome.SUCCESS, "req-1", requester=alone)
+    line = _line(to_fhir(event, CUSTODIAN, Agent("mdg", "0.1", "https://mdg.example.org"), datetime.now(UTC)))
+    assert line.endswith(f"by {ORGANISATION}, at {CUSTODIAN}, purpose TREAT")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -75,7 +77,11 @@ def find(mdg: Mdg, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mdg:
 def test_a_gateway_that_is_down(find: Mdg) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     said = find(url)
-    assert (said.code, said.err) == (4, f"mdg: {url}: nothing answers there; is the gateway running?\n")
+    assert (said.code, said.err) == (
+        4,
+        f"mdg: {url}: nothing answers there; is the gateway running?\n"
+        "try: mdg serve --folder DIR --sandbox starts a gateway and prints its address\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +114,12 @@ def test_another_name_of_the_gateway(find: Mdg) -> None:
         ("127.0.0.1:8080", 2, "a URL begins with http:// or https://, as in http://127.0.0.1:8080"),
         ("http://127.0.0.1:8080/fhir", 2, "leave /fhir out: http://127.0.0.1:8080"),
         ("http://127.0.0.1:8080/fhir/", 2, "leave /fhir out: http://127.0.0.1:8080"),
-        ("http://127.0.0.1:9", 1, "ports below 1024 other than 80 and 443 are not asked"),
+        (
+            "http://127.0.0.1:9",
+            2,
+            "no gateway answers at http://127.0.0.1:9: ports below 1024 other than 80 and 443 are not asked\n"
+            "try: mdg serve --folder DIR --sandbox starts a gateway",
+        ),
     ],
 )
 def test_an_address_that_is_none(find: Mdg, gateway: str, code: int, words: str) -> None:
@@ -154,6 +165,64 @@ def test_a_card_that_does_not_hold_is_named(mdg: Mdg, keys: Path, study: Path, t
     said = mdg("pack", study, "--to", zero, *parties, "--json")
     assert (said.code, said.json()["code"]) == (3, "E_WRAP")
     assert str(zero) in said.err
+
+
+@pytest.mark.parametrize(
+    ("option", "way_out"),
+    [
+        ("--trust", "name the card of the sender"),
+        ("--key", "mdg keygen --out DIR --name NAME --id URI makes"),
+        ("--to", "ask the receiver for its card"),
+        ("--sign", "mdg keygen --out DIR --name NAME --id URI makes"),
+    ],
+)
+def test_a_key_or_card_that_is_not_there_is_named_with_its_option(
+    mdg: Mdg, keys: Path, sealed: Path, study: Path, tmp_path: Path, *, option: str, way_out: str
+) -> None:
+    given: dict[str, Path] = {
+        "--trust": keys / "provider.card.json",
+        "--key": keys / "consumer.x25519.key",
+        "--to": keys / "consumer.card.json",
+        "--sign": keys / "provider.ed25519.key",
+    }
+    given[option] = tmp_path / "not-there"
+    command, of_it = (
+        (("open", sealed), ("--trust", "--key"))
+        if option in ("--trust", "--key")
+        else (("pack", study), ("--to", "--sign"))
+    )
+    said = mdg(*command, *(word for name in of_it for word in (name, given[name])), "-o", tmp_path / "out")
+    first, second = said.err.splitlines()
+    assert (said.code, first) == (4, f"mdg: {tmp_path / 'not-there'}: {option} names a file that is not there")
+    assert second.startswith(f"try: {way_out}")
+
+
+@pytest.mark.parametrize("group", [(), ("audit",), ("config",), ("sandbox",)])
+def test_the_list_of_commands_cuts_no_sentence(
+    mdg: Mdg, monkeypatch: pytest.MonkeyPatch, group: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    page = mdg(*group, "--help").out
+    assert "Commands:" in page
+    assert "..." not in page.partition("Commands:")[2]
+
+
+def test_ctrl_c_shows_no_trace_of_an_import(tmp_path: Path) -> None:
+    """At whatever moment it comes: an import that never ends stands for a slow disk."""
+    (tmp_path / "typer.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    mdg = subprocess.Popen(
+        [sys.executable, "-m", "mdg", "--version"],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert mdg.stdout is not None
+    assert mdg.stdout.readline() == "importing\n"
+    mdg.send_signal(signal.SIGINT)
+    _, err = mdg.communicate(timeout=10)
+    assert (mdg.returncode, err) == (-signal.SIGINT, "")
 
 
 @pytest.mark.parametrize("twin", ["Report.txt", "report.txt"])

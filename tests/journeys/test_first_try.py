@@ -34,6 +34,7 @@ def printed(environment: dict[str, str], tmp_path: Path) -> Iterator[list[str]]:
             line = serving.stdout.readline()
             assert line, (lines, (tmp_path / "log").read_text())
             lines.append(line.strip())
+        assert "/sandbox/" not in (tmp_path / "log").read_text()
         yield lines
     finally:
         serving.send_signal(signal.SIGTERM)

@@ -8,7 +8,7 @@ sent is kept beside it, so that the records of both sides of an exchange can be 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ import typer
 
 from mdg.cli.config import ConfigFile
 from mdg.cli.consumer import read_ihi
-from mdg.cli.terminal import Json, advise, say
+from mdg.cli.terminal import Json, advise, megabytes, printable, say
 from mdg.errors import Misuse
 
 if TYPE_CHECKING:
@@ -29,6 +29,19 @@ SHOWN = 50
 """Records that a person is shown who asked for no number."""
 DataFolder = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data folder of the gateway.")]
 OUTCOMES = {"0": "success", "4": "refused", "8": "failed"}
+WORDS = {
+    "search-type": "search",
+    "disclose": "release granted",
+    "110102": "transfer begins",
+    "110103": "retrieval",
+    "110104": "transfer ended",
+    "110120": "start",
+    "110121": "stop",
+    "110122": "login",
+    "110129": "revocation",
+}
+"""Codes of subtypes in fewer words than their display has; an import is a disclosure to this gateway."""
+IMPORT = "110107"
 
 
 @app.command()
@@ -39,8 +52,9 @@ def show(
     data: DataFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Print what was recorded for one request; with --json the whole AuditEvents. An id that callers sent finds the
-    records of their requests."""
+    """Print what was recorded for one request.
+
+    With --json the whole AuditEvents. An id that callers sent finds the records of their requests."""
     import anyio
 
     with advise("mdg audit show --data DIR, the data folder of the gateway"):
@@ -73,9 +87,15 @@ def list_(
     ] = None,
     config: ConfigFile = None,
     data: DataFolder = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Name every party, purpose and study, as `mdg audit show` does.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one AuditEvent a line, exactly as stored.")] = False,
 ) -> None:
-    """Print records, the newest first: who looked at a patient, what an organisation asked for, what was refused."""
+    """Print records, the newest first.
+
+    Who looked at a patient, what an organisation asked for, what was refused. A line is time (UTC), outcome,
+    organisation, what, the last digits of the patient's IHI, bytes, and the request id that `mdg audit show` takes."""
     import anyio
 
     from mdg.audit import Wanted
@@ -89,14 +109,16 @@ def list_(
     )
     most = last or (None if as_json else SHOWN)
     with advise("mdg audit list --data DIR, the data folder of the gateway"):
-        shown = anyio.run(_print, _database(config, data), wanted, most, as_json)
+        shown = anyio.run(_print, _database(config, data), wanted, most, None if as_json else _line if wide else _row)
     if not shown:
         typer.echo("no record", err=True)
         raise typer.Exit(1)
 
 
-async def _print(database: str, wanted: Wanted, most: int | None, as_json: bool) -> int:
-    """Prints records as they are read; the number of them."""
+async def _print(
+    database: str, wanted: Wanted, most: int | None, written: Callable[[Mapping[str, Any]], str] | None
+) -> int:
+    """Prints records as they are read, `written` for a person or as stored; returns the number of them."""
     from mdg.audit import listed
     from mdg.store import Store
 
@@ -106,7 +128,7 @@ async def _print(database: str, wanted: Wanted, most: int | None, as_json: bool)
             if shown == most:
                 typer.echo(f"the newest {most}; --last N or --json prints more", err=True)
                 break
-            typer.echo(event if as_json else _line(json.loads(event)))
+            typer.echo(event if written is None else printable(written(json.loads(event))))
             shown += 1
     return shown
 
@@ -151,28 +173,85 @@ async def _events(database: str, request_id: str) -> tuple[list[dict[str, Any]],
         return await recorded(store, request_id)
 
 
+def _short(number: str) -> str:
+    """An identifier without the namespace of HPI-Os and HPI-Is, which each of them has."""
+    from mdg.model.identity import HPII_SYSTEM, HPIO_SYSTEM
+
+    return number.removeprefix(f"{HPIO_SYSTEM}/").removeprefix(f"{HPII_SYSTEM}/")
+
+
+def _is_organisation(agent: Mapping[str, Any]) -> bool:
+    return bool(agent["type"]["coding"][0]["code"] == "PROV")
+
+
+def _name(agent: Mapping[str, Any]) -> str:
+    who = agent["who"]
+    return _short(who.get("identifier", {}).get("value") or who.get("display", "not identified"))
+
+
+def _addresses(agents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Network addresses of callers."""
+    return [agent["network"]["address"] for agent in agents if agent.get("network", {}).get("type") == "2"]
+
+
 def _parties(agents: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each party of an event with its role: `by` a client, `at` a gateway, `for` a user, `of` an organisation."""
+    """Each party of an event with its role: `by` a client, `at` a gateway, `for` a user, `of` an organisation. A party
+    in several roles, such as a client that is an organisation, is named in the first."""
     said: list[str] = []
+    named: set[str] = set()
     for place, agent in enumerate(agents):
-        organisation = agent["type"]["coding"][0]["code"] == "PROV"
-        word = ("by", "at")[place] if place < 2 else "of" if organisation else "for"
-        who = agent["who"]
-        name = who.get("identifier", {}).get("value") or who.get("display", "not identified")
-        said.append(f"{word} {name}")
+        word = ("by", "at")[place] if place < 2 else "of" if _is_organisation(agent) else "for"
+        name = _name(agent)
+        if name not in named:
+            said.append(f"{word} {name}")
+            named.add(name)
         said += [f"purpose {use['coding'][0]['code']}" for use in agent.get("purposeOfUse", ())]
     return said
+
+
+def _what(event: Mapping[str, Any]) -> str:
+    """What happened, in a word or two."""
+    if event["type"]["code"] == IMPORT and len(event["subtype"]) > 1:
+        return "import"
+    first = event["subtype"][0]
+    return WORDS.get(first["code"]) or str(first.get("display", first["code"]))
+
+
+def _why(event: Mapping[str, Any]) -> str:
+    return f" ({event['outcomeDesc']})" if event.get("outcomeDesc") else ""
+
+
+def _row(event: Mapping[str, Any]) -> str:
+    """One line of a list. The organisation is that of the token; without a token it is the caller's address, or the
+    gateway itself. Of the IHI only the last four digits are shown, because a terminal is recorded."""
+    from mdg.model.identity import IHI_SYSTEM
+
+    agents, entities = event["agent"], event["entity"]
+    organisation = next((_name(agent) for agent in agents if _is_organisation(agent)), None)
+    who = organisation or next(iter(_addresses(agents)), None) or _name(agents[0])
+    ids = [entity.get("what", {}).get("identifier", {}) for entity in entities]
+    patient = next((f"IHI …{one['value'][-4:]}" for one in ids if one.get("system") == IHI_SYSTEM), "")
+    details = {one["type"]: one["valueString"] for entity in entities for one in entity.get("detail", ())}
+    size = megabytes(int(details["bytes"])) if "bytes" in details else ""
+    fields = (
+        f"{event['recorded'][:19]}Z",
+        f"{OUTCOMES.get(event['outcome'], event['outcome']):<7}",
+        f"{who:<16}",
+        f"{_what(event):<15}",
+        f"{patient:<9}",
+        f"{size:>9}",
+        ids[0]["value"],
+    )
+    return "  ".join(fields) + _why(event)
 
 
 def _line(event: Mapping[str, Any]) -> str:
     """When, what, how it ended and why, by whom and from where, and about which study."""
     what = event["subtype"][0].get("display", event["subtype"][0]["code"])
     outcome = OUTCOMES.get(event["outcome"], event["outcome"])
-    why = f" ({event['outcomeDesc']})" if event.get("outcomeDesc") else ""
-    came = [agent["network"]["address"] for agent in event["agent"] if agent.get("network", {}).get("type") == "2"]
     objects = [entity.get("what", {}).get("identifier", {}) for entity in event["entity"]]
     about = [
         f"  study {one['value'].removeprefix('urn:oid:')}" for one in objects if one.get("system") == "urn:dicom:uid"
     ]
-    who = ", ".join([*_parties(event["agent"]), *(f"from {address}" for address in came)])
-    return f"{event['recorded']}  {what}: {outcome}{why}  {who}{''.join(about)}"
+    who = ", ".join([*_parties(event["agent"]), *(f"from {address}" for address in _addresses(event["agent"]))])
+    return f"{event['recorded']}  {what}: {outcome}{_why(event)}  {who}{''.join(about)}"

@@ -62,7 +62,7 @@ def _line(name: str, value: object, masked: bool = False) -> str:
 
 @app.command()
 def check(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Look at all that `mdg serve` looks at before it starts, and start nothing.
+    """Check what `mdg serve` checks before it starts; start nothing.
 
     Settings, folders, identity.csv, keys, data folder, database, addresses; with a warning for each service that does
     not answer."""
@@ -94,7 +94,9 @@ def check(config: ConfigFile = None, as_json: Json = False) -> None:
 
 @app.command()
 def card(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Print the card of this gateway, for the directory: its id, name and public keys. Makes the keys when absent."""
+    """Print the card of this gateway, for the directory.
+
+    The card is its id, name and public keys. The keys are made when absent."""
     import json
 
     from mdg.config import Settings

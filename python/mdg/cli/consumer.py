@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mdg.errors import InputOutput, MdgError, Misuse, NotFound, Unsupported, Upstream
+from mdg.errors import InputOutput, MdgError, Misuse, NotFound, Unprocessable, Unsupported, Upstream
 
 if TYPE_CHECKING:
     from mdg.client import FoundStudy, Gateway, Tokens
@@ -80,6 +80,7 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
     from mdg.client import Gateway, Tokens
     from mdg.keys import HttpDirectory, Keyring
     from mdg.outbound import Outbound
+    from mdg.outbound.address import Origin
     from mdg.registry import Registry
     from mdg.sandbox.answers import is_loopback
 
@@ -90,6 +91,10 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
         raise Misuse(f"--gateway: leave /fhir out: {base.removesuffix('/fhir')}")
     if not is_loopback(base):
         raise Unsupported(base, ELSEWHERE)
+    try:
+        Origin.of(base, sandbox=True)
+    except Unprocessable as error:
+        raise _with_start(Misuse(f"--gateway: no gateway answers at {base}: {error.diagnostics}")) from None
     folder, organisation = own_organisation(data)
     keyring = Keyring.open(folder, id=organisation.uri, name="mdg command line", contact="")
     async with Outbound([base], sandbox=True) as asking:
@@ -125,7 +130,7 @@ async def _authority(outbound: Outbound, gateway: str) -> str:
     try:
         answer = await outbound.get(f"{gateway}/.well-known/oauth-protected-resource/fhir")
     except InputOutput as error:
-        raise InputOutput(gateway, "nothing answers there; is the gateway running?") from error
+        raise _with_start(InputOutput(gateway, "nothing answers there; is the gateway running?")) from error
     match _json(answer):
         case {"resource": str(resource), "authorization_servers": [str(issuer), *_]}:
             issuer = issuer.rstrip("/")
@@ -141,6 +146,11 @@ async def _authority(outbound: Outbound, gateway: str) -> str:
     if not is_loopback(issuer):
         raise Unsupported(issuer, ELSEWHERE)
     return issuer
+
+
+def _with_start(error: MdgError) -> MdgError:
+    error.add_note("mdg serve --folder DIR --sandbox starts a gateway and prints its address")
+    return error
 
 
 def _json(answer: Response) -> Any:

@@ -24,10 +24,10 @@ def fetch(
     verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
-    """Retrieve one study from a gateway on this machine that trusts a sandbox into a new folder.
+    """Retrieve one study from a gateway with a sandbox.
 
-    A signed request with a fresh key, one download, verified and opened. `mdg retrieve` has your own gateway fetch from
-    one elsewhere."""
+    The gateway is on this machine; the study comes into a new folder. A signed request with a fresh key, one download,
+    verified and opened. `mdg retrieve` has your own gateway fetch from one elsewhere."""
     import anyio
 
     from mdg.cli.consumer import consumer

@@ -18,9 +18,9 @@ def find(
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:
-    """Search a gateway on this machine that trusts a sandbox for the studies of one patient.
+    """Search a gateway with a sandbox for the studies of a patient.
 
-    `mdg retrieve` has your own gateway ask one elsewhere."""
+    The gateway is on this machine. `mdg retrieve` has your own gateway ask one elsewhere."""
     import anyio
 
     from mdg.cli.consumer import consumer

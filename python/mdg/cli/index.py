@@ -56,7 +56,9 @@ def index(
     every: Annotated[bool, typer.Option("--all", help="Name every file that is no DICOM, or was passed over.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Index folders of DICOM files in place: nothing is copied or changed."""
+    """Index folders of DICOM files where they lie.
+
+    Nothing is copied or changed."""
     import anyio
 
     terms = _terms(config, data, identity)

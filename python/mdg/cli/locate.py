@@ -22,7 +22,9 @@ def locate(
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the record locator of a sandbox on this machine which services hold something of one patient."""
+    """Ask the record locator of a sandbox who holds something.
+
+    The sandbox is on this machine; the answer names the services that hold something of one patient."""
     import anyio
 
     from mdg.cli.consumer import consumer

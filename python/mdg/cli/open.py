@@ -30,11 +30,10 @@ def open(  # noqa: A001 -- a verb's function has the verb's name
 
     After a refusal nothing of it is left."""
     from mdg import envelope
-    from mdg.cli.keyfile import read_opener
-    from mdg.keys import Trust
+    from mdg.cli.keyfile import read_opener, read_trust
 
     new_place(out)
-    trusted = Trust.read(trust).pairs
+    trusted = read_trust(trust).pairs
     private, owner = read_opener(key)
     room_for(out, envelope_size(path))
     with next_step(path), progress(f"opening {path.name}") as show:

@@ -27,9 +27,10 @@ def retrieve(
     admin: AdminUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Have your running gateway fetch one study from another gateway, verify it and keep it.
+    """Have your running gateway fetch a study from another one.
 
-    The origin of the other gateway stands under `allow` in the settings of yours."""
+    Your gateway verifies what comes and keeps it. The origin of the other gateway stands under `allow` in the settings
+    of yours."""
     own = Listener(config, admin)
     asked = {"gateway": gateway.rstrip("/"), "ihi": read_ihi(ihi), "purpose": purpose}
     asked |= {name: value for name, value in (("study", study), ("provider", provider)) if value is not None}

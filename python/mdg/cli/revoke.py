@@ -27,9 +27,10 @@ def revoke(
     admin: AdminUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Have your running gateway refuse every token that names a client, a person or an organisation, or one token.
+    """Have your running gateway refuse tokens.
 
-    Running downloads end within 5 seconds. A revocation stays until it is ended."""
+    Refused is one token, or every one that names a client, a person or an organisation. Running downloads end within 5
+    seconds. A revocation stays until it is ended."""
     if (kind is not None) + list_ + (end is not None) != 1 or (kind is None) != (value is None):
         raise Misuse("say one of these: KIND VALUE, --list, --end ID")
     own = Listener(config, admin)

@@ -36,7 +36,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8400,
     as_json: Json = False,
 ) -> None:
-    """Run token authority, key directory and record locator until interrupted."""
+    """Run token authority, key directory and record locator."""
     import anyio
     from hypercorn.asyncio import serve as run
     from hypercorn.config import Config
@@ -65,7 +65,9 @@ def study(
     seed: Annotated[int, typer.Option(metavar="N", help="Another number makes another study of the patient.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Write the study of the demo as DICOM files: a CT of a body that never was, to try everything with."""
+    """Write the study of the demo as DICOM files.
+
+    It is a CT of a body that never was, to try everything with."""
     from mdg.sandbox.phantom import ISSUER, PATIENT_ID, SLICES, write_phantom
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -99,7 +101,9 @@ def token(
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:
-    """Print one access token of the sandbox that a gateway trusts, or with --curl a search that uses it."""
+    """Print one access token, or with --curl a search that uses it.
+
+    The token is of the sandbox that the gateway trusts."""
     import anyio
 
     from mdg.model.identity import IHI_SYSTEM
@@ -138,7 +142,9 @@ def curl(
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:
-    """Print one curl command with a fresh token and a proof for this very request; pipe it into sh to run it."""
+    """Print one curl command with a fresh token and its proof.
+
+    Both are for this very request; pipe it into sh to run it."""
     import anyio
 
     if as_json:
@@ -198,7 +204,9 @@ def listen(
     data: ConsumerData = None,
     as_json: Json = False,
 ) -> None:
-    """Receive the notifications of a subscription and print each, as the endpoint of a subscriber on this machine."""
+    """Receive the notifications of a subscription and print each.
+
+    This is the endpoint of a subscriber on this machine. It runs until interrupted."""
     import anyio
 
     from mdg.cli.consumer import own_organisation

@@ -26,10 +26,9 @@ def verify(
 ) -> None:
     """Check signature and hashes of an envelope; write nothing."""
     from mdg import envelope
-    from mdg.cli.keyfile import read_opener
-    from mdg.keys import Trust
+    from mdg.cli.keyfile import read_opener, read_trust
 
-    trusted = Trust.read(trust).pairs
+    trusted = read_trust(trust).pairs
     private, owner = read_opener(key) if key else (None, None)
     with next_step(path), progress(f"verifying {path.name}") as show:
         report = envelope.verify(path, trust=trusted, key=private, receiver=owner, progress=show)

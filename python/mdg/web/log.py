@@ -78,7 +78,7 @@ def configure() -> None:
             _cut,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if terminal else logging.DEBUG),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(lines),
         cache_logger_on_first_use=True,
     )
