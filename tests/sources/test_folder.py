@@ -303,3 +303,66 @@ async def test_watching_settles_a_folder_once_it_is_quiet(
         shutil.rmtree(images / "a")
         await until("1.2.3", 0)
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("folder", ["one", "each series"])
+async def test_watching_settles_no_study_that_is_still_being_written(
+    store: Store, images: Path, source: FolderSource, write: Write, folder: str
+) -> None:
+    """A study comes for six times as long as is waited for: the files of its first seconds are quiet by then."""
+    watched = FolderSource(
+        store, CUSTODIAN, [images], default_issuer="RMH", time_zone=source._terms.time_zone, quiet=0.5
+    )
+    seen: list[tuple[int, int]] = []
+
+    async def look() -> None:
+        if study := await watched.study("1.2.4", [P1]):
+            seen.append((study.key.version, study.instances))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watched.watch)
+        await anyio.sleep(1)
+        for number in range(1, 31):
+            where = images / "b" / (f"{number // 10}" if folder == "each series" else "")
+            write(where / f"{number}.dcm", study="1.2.4", series=f"1.2.4.{number // 10}", number=number)
+            await anyio.sleep(0.1)
+            await look()
+        with anyio.fail_after(30):
+            while not seen or seen[-1][1] != 30:
+                await anyio.sleep(0.05)
+                await look()
+        tasks.cancel_scope.cancel()
+    assert set(seen) == {(1, 30)}
+
+
+async def test_a_study_settles_while_other_files_of_its_folder_never_rest(
+    store: Store, images: Path, source: FolderSource, write: Write
+) -> None:
+    watched = FolderSource(
+        store, CUSTODIAN, [images], default_issuer="RMH", time_zone=source._terms.time_zone, quiet=0.5
+    )
+    images.mkdir(exist_ok=True)
+    log = images / "import.log"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watched.watch)
+        await anyio.sleep(1)
+        write(images / "1.dcm")
+        with anyio.fail_after(30):
+            while await watched.study("1.2.3", [P1]) is None:
+                log.write_text("a line\n")
+                await anyio.sleep(0.1)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_study_that_never_rests_settles_at_the_second_whole_scan(
+    images: Path, source: FolderSource, write: Write
+) -> None:
+    write(images / "1.dcm")
+    everything = [(str(images.resolve()), True)]
+    await source._scan(everything, whole=True, still=False)
+    assert await source.study("1.2.3", [P1]) is None
+    write(images / "2.dcm", number=2)
+    await source._scan(everything, whole=True, still=False)
+    study = await source.study("1.2.3", [P1])
+    assert study is not None
+    assert study.instances == 2

@@ -2,8 +2,8 @@
 
 A scan lists every folder, leaves out what is known with the same size and time, reads the rest in small batches and
 commits each, so that a scan that was killed goes on where it was. A study settles when the scan is through, or, in a
-long scan, when none of its files has turned up for QUIET seconds. Links are not followed: what a folder serves lies in
-it.
+long scan, when none of its files has turned up for QUIET seconds, and thrice that while files still change. Links are
+not followed: what a folder serves lies in it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ LOG = structlog.get_logger(__name__)
 SETTLING = 32
 """Studies that settle in one transaction: bounds how long an audit record waits for them."""
 QUIET = 5.0
-"""Seconds without a change after which a folder is taken to be complete."""
+"""Seconds without a change after which a study is taken to be complete."""
 RESCAN = 900.0
-"""Seconds between full scans while watching: some file systems report no changes."""
+"""Seconds between full scans while watching: some file systems report no changes. A study that is never quiet settles
+at the second full scan that finds it so."""
 
 
 class FolderSource(IndexedSource):
@@ -57,6 +58,10 @@ class FolderSource(IndexedSource):
         self._roots = [str(folder.resolve()) for folder in folders]
         self._terms = Terms(default_issuer, time_zone)
         self._quiet = quiet
+        # While a study is being written: the first file of its next folder is looked at only `quiet` seconds after it
+        # came, and that may be almost `quiet` seconds after the last one of the folder before.
+        self._pause = timedelta(seconds=3 * quiet)
+        self._restless: frozenset[str] = frozenset()
         self._one = anyio.Lock()
 
     @property
@@ -75,9 +80,10 @@ class FolderSource(IndexedSource):
         return await self._scan([(root, True) for root in self._roots], whole=True, progress=progress)
 
     async def watch(self) -> None:
-        """Scans, then follows the folders until it is cancelled: one in which nothing has changed for `quiet` seconds
-        is scanned, and its studies settle. After a scan that the store did not keep, the next one waits for `quiet`
-        seconds, and then looks at everything."""
+        """Scans, then follows the folders until it is cancelled: the folder of a file that has not changed for `quiet`
+        seconds is scanned, and a study settles when none of its files has turned up for `_pause`, or when nothing
+        changes any more. After a scan that the store did not keep, the next one waits for `quiet` seconds, and then
+        looks at everything."""
         busy: dict[str, float] = {}
         scanned = paused = -RESCAN
         step = max(50, int(self._quiet * 100))
@@ -88,12 +94,16 @@ class FolderSource(IndexedSource):
             if now < paused:
                 continue
             quiet = [path for path, last in busy.items() if now - last >= self._quiet]
+            still = len(quiet) == len(busy)
             try:
                 if now - scanned >= RESCAN:
-                    await self.scan()
+                    await self._scan([(root, True) for root in self._roots], whole=True, still=still)
                     scanned = monotonic()
                 elif quiet:
-                    await self._scan(await to_thread.run_sync(_places, quiet), whole=False)
+                    await self._scan(await to_thread.run_sync(_places, quiet), whole=False, still=still)
+                elif busy:
+                    async with self._one:
+                        await self._settle(ScanReport(), datetime.now(UTC) - self._pause)
             except Unavailable as error:
                 LOG.warning("scan-interrupted", reason=error.reason, again_in=self._quiet)
                 scanned, paused = -RESCAN, monotonic() + self._quiet
@@ -102,9 +112,15 @@ class FolderSource(IndexedSource):
                 del busy[path]
 
     async def _scan(
-        self, places: Iterable[tuple[str, bool]], *, whole: bool, progress: Progress | None = None
+        self,
+        places: Iterable[tuple[str, bool]],
+        *,
+        whole: bool,
+        still: bool = True,
+        progress: Progress | None = None,
     ) -> ScanReport:
-        """One pass over `places`, at the end of which everything settles."""
+        """One pass over `places`, at the end of which everything settles; unless the folders are `still`, only what was
+        not touched for `_pause`, or was waiting at the end of the last whole pass too."""
         report = ScanReport()
         async with self._one:
             last = monotonic()
@@ -117,7 +133,9 @@ class FolderSource(IndexedSource):
 
             scan = Scan(self._store, self._part, self._roots, report, between=between, progress=progress)
             await scan.run(places, whole=whole)
-            await self._settle(report, datetime.now(UTC))
+            await self._settle(report, datetime.now(UTC) - (timedelta() if still else self._pause))
+            if whole:
+                await self._settle_restless(report)
         async with self._store.read() as connection:
             report.studies, report.instances, report.bytes = await index.totals(connection, self._part)
             report.problems = await index.count_problems(connection, self._part)
@@ -126,8 +144,19 @@ class FolderSource(IndexedSource):
 
     async def _settle(self, report: ScanReport, before: datetime) -> None:
         """Settles the studies that have not been touched since `before`."""
+        await self._settle_all(report, await self._waiting(before))
+
+    async def _settle_restless(self, report: ScanReport) -> None:
+        """Settles the studies that were waiting after the last whole pass and have been touched since."""
+        waiting = frozenset(await self._waiting(datetime.now(UTC)))
+        await self._settle_all(report, sorted(waiting & self._restless))
+        self._restless = waiting - self._restless
+
+    async def _waiting(self, before: datetime) -> list[str]:
         async with self._store.read() as connection:
-            uids = await index.waiting(connection, self._part, before)
+            return await index.waiting(connection, self._part, before)
+
+    async def _settle_all(self, report: ScanReport, uids: Sequence[str]) -> None:
         for start in range(0, len(uids), SETTLING):
             report.settled += await self._store.write(partial(self._settle_some, uids=uids[start : start + SETTLING]))
 
