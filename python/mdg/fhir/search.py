@@ -15,11 +15,12 @@ from typing import NamedTuple, TypeAlias
 
 from mdg.errors import Invalid, NotAcceptable, NotSupported, Problem, Required
 from mdg.fhir import CODE_SYSTEM_DCM
-from mdg.fhir.dates import DateFilter
+from mdg.fhir.dates import compared
 from mdg.fhir.imaging_study import SNOMED, UID_SYSTEM, body_site
 from mdg.fhir.local_numbers import LocalNumbers
 from mdg.model.identity import IHI_SYSTEM_JMIX_ALIAS, Ihi
 from mdg.model.imaging import Study
+from mdg.model.query import During, Moment
 
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 
@@ -260,14 +261,16 @@ def _identifier(search: ImagingStudySearch, value: str, _terms: Terms) -> Imagin
     return _also(search, lambda study: not uids.isdisjoint((study.key.uid, None)))
 
 
+def _during(moment: Moment, value: str, terms: Terms) -> During:
+    return During(moment, tuple(compared(part, terms.zone) for part in _alternatives(value)), terms.zone)
+
+
 def _started(search: ImagingStudySearch, value: str, terms: Terms) -> ImagingStudySearch:
-    dates = [DateFilter.parse(part, terms.zone) for part in _alternatives(value)]
-    return _also(search, lambda study: any(date.holds(study.started, terms.zone) for date in dates))
+    return _also(search, _during(Moment.STARTED, value, terms).holds)
 
 
 def _last_updated(search: ImagingStudySearch, value: str, terms: Terms) -> ImagingStudySearch:
-    dates = [DateFilter.parse(part, terms.zone) for part in _alternatives(value)]
-    return _also(search, lambda study: any(date.holds(study.updated.isoformat(), terms.zone) for date in dates))
+    return _also(search, _during(Moment.UPDATED, value, terms).holds)
 
 
 def _modality(search: ImagingStudySearch, value: str, _terms: Terms) -> ImagingStudySearch:
