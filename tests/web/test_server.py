@@ -50,9 +50,12 @@ async def answering(scope: Scope, receive: Receive, send: Send) -> None:
     ("ours", "theirs", "name"),
     [
         (Http11, H11Protocol, "_check_protocol"),
+        (Http11, H11Protocol, "_close_stream"),
         (Http11, H11Protocol, "_create_stream"),
+        (Http11, H11Protocol, "initiate"),
         (Connection, TCPServer, "_close"),
         (Connection, TCPServer, "_idle_timeout"),
+        (Connection, TCPServer, "_read_data"),
         (Connection, TCPServer, "protocol_send"),
         (Connection, TCPServer, "run"),
     ],
@@ -182,6 +185,78 @@ async def test_a_server_that_stops_waits_for_no_peer_that_takes_nothing(monkeypa
             await stream.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             await started.wait()
             stop.set()
+
+
+async def test_a_client_that_ends_its_half_gets_the_whole_answer() -> None:
+    ended: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % BYTES)]})
+        async with anyio.create_task_group() as tasks:
+
+            async def gone() -> None:
+                ended.append((await receive())["type"])
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(gone)
+            for _ in range(0, BYTES, 1 << 20):
+                await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+            tasks.cancel_scope.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+    async with listening(app) as (address, _):
+        async with await anyio.connect_tcp(*address) as stream:
+            await stream.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await stream.send_eof()
+            assert len(body(await everything(stream))) == BYTES
+        assert ended == []
+        async with await anyio.connect_tcp(*address) as stream:
+            await stream.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await stream.receive(1)
+        with anyio.fail_after(30):
+            while not ended:  # noqa: ASYNC110 -- nothing else tells that the server has noticed
+                await anyio.sleep(0.01)
+        assert ended == ["http.disconnect"], "a client that leaves altogether is noticed"
+
+
+async def test_a_client_that_ends_its_half_within_its_request_is_refused() -> None:
+    async with listening(answering) as (address, _), await anyio.connect_tcp(*address) as stream:
+        await stream.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Le")
+        await stream.send_eof()
+        with anyio.fail_after(30):
+            answer = await everything(stream)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"ok" not in answer
+
+
+@pytest.mark.parametrize("size", [b"100001", b"10000000000000000", b"ffffffffffffffffffff"])
+async def test_a_chunk_that_is_larger_than_any_body_is_refused_before_it_comes(size: bytes) -> None:
+    ended: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        message = await receive()
+        while message["type"] == "http.request" and message["more_body"]:
+            message = await receive()
+        ended.append(message["type"])
+        await answering(scope, receive, send)
+
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with listening(app) as (address, _):
+        for piece in (b"", b"x" * 100):
+            async with await anyio.connect_tcp(*address) as stream:
+                await stream.send(head + size + b"\r\n" + piece)
+                with anyio.fail_after(30):
+                    answer = await everything(stream)
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert b"connection: close" in answer.lower()
+            assert body(answer) == b""
+        async with await anyio.connect_tcp(*address) as stream:
+            await stream.send(head + b"2\r\nok\r\n0\r\n\r\n")
+            assert b" 200 " in await stream.receive()
+    assert ended == ["http.disconnect", "http.disconnect", "http.request"]
 
 
 async def everything(stream: anyio.abc.ByteReceiveStream) -> bytes:

@@ -16,9 +16,9 @@ from typing import Any
 import h11
 from hypercorn import protocol
 from hypercorn.asyncio import run, serve
-from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from starlette.types import ASGIApp
 
@@ -30,18 +30,42 @@ CLOSING = 60.0
 """Seconds that a peer has to take what was written before its connection was closed."""
 GRACE = 10.0
 """Seconds that running downloads get after the stop; they resume by Range elsewhere (security-tests X24)."""
+CHUNK = 1 << 20
+"""Bytes of the largest chunk of a body; every body here is smaller (security-tests F4)."""
+
+
+class Framing(h11.Connection):
+    """The framing of one connection. h11 takes a chunk of 20 hexadecimal digits, and a peer that announces one would be
+    waited for."""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        came = len(event.data) if isinstance(event, h11.Data) else 0
+        if getattr(self._reader, "_bytes_in_chunk", 0) + came > CHUNK:
+            self._process_error(self.their_role)  # as for a chunk that h11 refuses itself
+            raise h11.RemoteProtocolError("the chunk is too large", error_status_hint=400)
+        return event
 
 
 class Http11(H11Protocol):
     """HTTP/1.1 and nothing else: every `Upgrade` is ignored and `PRI` is a method that nobody knows (security-tests F6,
     F7). hypercorn switches to HTTP/2 and WebSocket here and has no setting against it."""
 
+    async def initiate(self) -> None:
+        self.connection = Framing(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+        self.answered = asyncio.Event()
+
     async def _check_protocol(self, event: Any) -> None:
         return
 
     async def _create_stream(self, request: Any) -> None:
         headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
+        self.answered.clear()
         await super()._create_stream(replace(request, headers=headers))
+
+    async def _close_stream(self) -> None:
+        await super()._close_stream()
+        self.answered.set()
 
 
 class Connection(TCPServer):
@@ -55,6 +79,20 @@ class Connection(TCPServer):
         # sent is not lost with that buffer.
         self.writer.transport.set_write_buffer_limits(high=0)
         await super().run()
+
+    async def _read_data(self) -> None:
+        """Reads until the peer sends no more. A peer may end its half of the connection after a whole request (RFC 9112
+        9.6); the answer reaches it all the same. hypercorn would break the answer off. If the peer has left altogether,
+        the next bytes that are sent to it say so."""
+        data = None
+        with suppress(OSError):
+            while data != b"":
+                data = await self.reader.read(MAX_RECV)
+                await self.protocol.handle(RawData(data))
+            inner = self.protocol.protocol
+            if isinstance(inner, Http11) and inner.stream is not None and inner.connection.their_state is h11.CLOSED:
+                await inner.answered.wait()
+        await self.protocol.handle(Closed())
 
     async def _idle_timeout(self) -> None:
         """Begun when the connection is new and after each answer, ended by the head of a request. hypercorn would be as
