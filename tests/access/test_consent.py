@@ -9,8 +9,8 @@ import pytest
 from tests.access.test_decide import NOW, PAYLOAD, STUDY, SUBJECT
 from tests.authority import ACT_REASON, ORGANISATION, OTHER_PATIENT, PATIENT
 
-from mdg.access.consent import Effect, evaluate
 from mdg.access.rules import Request
+from mdg.access.rules.consent import Effect, evaluate
 from mdg.model.request import Action, Consent, Resource
 
 CONSENT_SCOPE = "http://terminology.hl7.org/CodeSystem/consentscope"

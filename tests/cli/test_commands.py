@@ -33,6 +33,7 @@ VERBS = [
     *(["sandbox", "serve"], ["sandbox", "study"], ["sandbox", "token"], ["sandbox", "curl"], ["sandbox", "listen"]),
     ["retrieve"],
     ["revoke"],
+    *(["consent", "record"], ["consent", "list"], ["consent", "end"]),
     *(["audit", "show"], ["config", "show"], ["config", "check"], ["config", "card"]),
 ]
 HEAVY = (

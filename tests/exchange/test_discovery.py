@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
+from mdg.access import RecordedConsents
 from mdg.audit import Audit
 from mdg.audit.event import Agent
 from mdg.errors import Forbidden, NotFound, Unavailable
@@ -138,10 +139,10 @@ async def discovery(
     clock = clock or Clock()
     async with Store.open(str(tmp_path / "mdg.sqlite")) as store:
         await store.write(lambda c: replace_csv(c, CUSTODIAN, [Claim(LOCAL, IHI, "test", NOW.date())]))
-        cursors = Cursors(clock)
+        consents, cursors = RecordedConsents(store, CUSTODIAN, clock), Cursors(clock)
         yield (
             Discovery(
-                Holdings(sources, Identities(store, CUSTODIAN), budget=0.2),
+                Holdings(sources, Identities(store, CUSTODIAN), consents, budget=0.2),
                 Judge(clock=clock),
                 Audit(store, CUSTODIAN, Agent("mdg", "1", "https://mdg.example")),
                 cursors,

@@ -15,7 +15,7 @@ from tests.exchange.test_discovery import CUSTODIAN, IHI, LOCAL, NOW, Shelf, req
 from tests.fhir.test_subscription import BASE, asked
 from tests.receiver import Receiver, event_of, parameters, receiving, until
 
-from mdg.access import decide
+from mdg.access import RecordedConsents, decide
 from mdg.audit import Agent, Audit, recorded
 from mdg.errors import Forbidden, InsufficientScope, NotFound, Throttled, Unavailable, Unprocessable
 from mdg.exchange import delivery as delivery_module
@@ -110,20 +110,20 @@ async def opened(folder: Path, receiver: Receiver, shelf: Shelf) -> AsyncIterato
         out = await stack.enter_async_context(Outbound([receiver.origin], sandbox=True))
         clock, standing = Clock(), Standing()
 
-        def judge(*args: Any) -> Verdict:
-            verdict = decide(*args)
+        def judge(*args: Any, **rules: Any) -> Verdict:
+            verdict = decide(*args, **rules)
             return verdict if made.permitted or args[2].study is None else replace(verdict, allowed=False)
 
-        identities = Identities(store, CUSTODIAN)
+        identities, consents = Identities(store, CUSTODIAN), RecordedConsents(store, CUSTODIAN, clock)
         audit = Audit(store, CUSTODIAN, Agent("mdg", "0", "https://mdg.example.org"))
         face = {"custodian": CUSTODIAN, "public_url": "https://mdg.example.org", "canonical_base": BASE}
         ways = {SUBSCRIBER.organisation: out}
-        holdings, judging = Holdings([shelf], identities), Judge(decide=judge, clock=clock)
+        holdings, judging = Holdings([shelf], identities, consents), Judge(decide=judge, clock=clock)
         delivery = Delivery(store, holdings, judging, audit, standing=standing, ways=ways, **face)  # type: ignore[arg-type] # one of them is an HpiO
         made = Board(
             store=store,
             shelf=shelf,
-            notification=Notification(store, judging, audit, ways=ways, **face),  # type: ignore[arg-type] # the same
+            notification=Notification(store, judging, audit, consents=consents, ways=ways, **face),  # type: ignore[arg-type] # the same
             delivery=delivery,
             courier=Courier(store, CUSTODIAN, SUBSCRIBERS, delivery.match),
             clock=clock,

@@ -21,6 +21,7 @@ from sqlalchemy import select, update
 from tests.identities import write_identity_csv
 from tests.registry.locators import Locator, locator
 
+from mdg.access import RecordedConsents, utc_now
 from mdg.audit import Audit
 from mdg.audit.event import Agent
 from mdg.audit.record import AUDIT
@@ -92,7 +93,7 @@ async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
             store,
             registrations=Registrations(store, EXAMPLE_PROVIDER),
             registry=running.registry,
-            holdings=Holdings([source], identities),
+            holdings=Holdings([source], identities, RecordedConsents(store, EXAMPLE_PROVIDER, utc_now)),
             identities=identities,
             audit=Audit(store, EXAMPLE_PROVIDER, Agent("mdg", "0", "http://127.0.0.1")),
             custodian=EXAMPLE_PROVIDER,

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.statements import ran
 
+from mdg.access import RecordedConsents, utc_now
 from mdg.exchange.envelopes import ENVELOPES
 from mdg.exchange.holdings import Holdings
 from mdg.identity import Identities
@@ -28,7 +29,7 @@ async def test_each_question_about_one_person_is_answered_by_indexes(tmp_path: A
         identities = Identities(store, CUSTODIAN)
         zone = ZoneInfo("Australia/Melbourne")
         source = FolderSource(store, CUSTODIAN, [], default_issuer="RMH", time_zone=zone)
-        holdings = Holdings([source], identities)
+        holdings = Holdings([source], identities, RecordedConsents(store, CUSTODIAN, utc_now))
         stale = ENVELOPES.select().where(~whose(ENVELOPES.c.custodian, ENVELOPES.c.study_uid, ENVELOPES.c.ihi))
         with ran() as asked:
             await identities.local_ids(IHI)

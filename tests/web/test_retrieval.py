@@ -522,8 +522,8 @@ async def test_what_is_granted_is_decided_again(start: Start) -> None:
 
     turned = anyio.Event()
 
-    def judge(*args: Any) -> Verdict:
-        return Verdict(False, ()) if turned.is_set() and args[2].study else decide(*args)
+    def judge(*args: Any, **rules: Any) -> Verdict:
+        return Verdict(False, ()) if turned.is_set() and args[2].study else decide(*args, **rules)
 
     async with start(decide=judge) as gateway:
         _, _, grant = await granted(gateway)

@@ -4,6 +4,7 @@ One function decides (`decide`); nothing behind `Gate` sees a token.
 """
 
 from mdg.access.clock import Clock, SteadyClock, utc_now
+from mdg.access.consents import Consents, Recorded, RecordedConsents
 from mdg.access.decide import decide, require
 from mdg.access.issuer import Issuer, Jwks
 from mdg.access.replay import Replay
@@ -14,10 +15,13 @@ from mdg.access.ticket import Tickets
 
 __all__ = [
     "Clock",
+    "Consents",
     "Gate",
     "Issuer",
     "Jwks",
     "Of",
+    "Recorded",
+    "RecordedConsents",
     "Replay",
     "RetrievalRequest",
     "Revocation",

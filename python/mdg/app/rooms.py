@@ -15,7 +15,19 @@ import anyio
 from anyio import to_thread
 
 from mdg import __version__
-from mdg.access import Clock, Gate, Issuer, Jwks, Replay, Revocations, SteadyClock, Tickets, decide, utc_now
+from mdg.access import (
+    Clock,
+    Gate,
+    Issuer,
+    Jwks,
+    RecordedConsents,
+    Replay,
+    Revocations,
+    SteadyClock,
+    Tickets,
+    decide,
+    utc_now,
+)
 from mdg.app.services import directory_url, issuers, origins, registry_url, token_url
 from mdg.audit import Audit
 from mdg.audit.event import Agent
@@ -63,6 +75,7 @@ class Rooms:
     audit: Audit
     gate: Gate
     revocations: Revocations
+    consents: RecordedConsents
     cursors: Cursors
     discovery: Discovery
     retrieval: Retrieval
@@ -102,6 +115,7 @@ async def _open(
     clock = SteadyClock(store, custodian, machine_clock)
     await (clock.trust() if trust_clock else clock.load())
     await stack.enter_async_context(_running(clock.run))
+    consents = RecordedConsents(store, custodian, clock)
     judge = Judge(decide=decide, clock=clock)
     outbound = await stack.enter_async_context(Outbound(origins(settings), settings.sandbox))
     directory = HttpDirectory(directory_url(settings), outbound)
@@ -112,7 +126,7 @@ async def _open(
     folder = FolderSource(store, custodian, settings.folders, default_issuer=issuer, time_zone=zone)
     received = ReceivedSource(store, custodian, settings.data / "received", time_zone=zone)
     await received.sweep()
-    holdings = Holdings([folder, received], identities)
+    holdings = Holdings([folder, received], identities, consents)
     replay = Replay(store, custodian, clock)
     cursors = Cursors(clock)
     envelopes = Envelopes(store, settings.data / "spool", custodian, keyring, timedelta(hours=settings.envelope_hours))
@@ -154,6 +168,7 @@ async def _open(
         store,
         judge,
         audit,
+        consents=consents,
         ways=ways,
         custodian=custodian,
         public_url=settings.public_url,
@@ -204,6 +219,7 @@ async def _open(
         audit=audit,
         gate=gate,
         revocations=revocations,
+        consents=consents,
         cursors=cursors,
         discovery=Discovery(
             holdings,

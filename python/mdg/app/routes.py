@@ -27,6 +27,7 @@ from mdg.fhir.search import Terms
 from mdg.sandbox import create_app as create_sandbox
 from mdg.web.admin import AdminDoor, AdminLock
 from mdg.web.authentication import Authentication
+from mdg.web.consent import ConsentDoor
 from mdg.web.edge import Edge
 from mdg.web.fhir import FhirDoor
 from mdg.web.health import HealthDoor
@@ -154,6 +155,7 @@ def create_admin(rooms: Rooms) -> Starlette:
         description=cache(lambda: openapi({settings.public_url: _public(rooms), url: routes}, version=__version__)),
     )
     revocation = RevocationDoor(rooms.revocations, rooms.audit)
+    consent = ConsentDoor(rooms.consents, rooms.audit)
     url = f"http://{settings.admin_bind}"
     token = settings.admin_token.get_secret_value() if settings.admin_token else None
     home = HomeDoor(
@@ -191,6 +193,10 @@ def create_admin(rooms: Rooms) -> Starlette:
         locked("/revocations", revocation.revoke, methods=["POST"]),
         locked("/revocations", revocation.list),
         locked("/revocations/{id}", revocation.end, methods=["DELETE"]),
+        locked("/consents", consent.record, methods=["POST"]),
+        locked("/consents/_search", consent.search, methods=["POST"]),
+        locked("/consents/{id}", consent.replace, methods=["PUT"]),
+        locked("/consents/{id}", consent.end, methods=["DELETE"]),
         locked("/retrievals", admin.retrieve, methods=["POST"]),
     ]
     return _application(rooms, routes, _hosts(url, settings.admin_bind))

@@ -117,6 +117,7 @@ SHAPES: Mapping[Kind, Shape] = {
     Kind.AUDIT_READ: Shape((DCM, "110101", "Audit Log Used"), (_READ,), "R", DESTINATION),
     Kind.ADMIN_READ: Shape(REST, (_READ,), "R", DESTINATION),
     Kind.REVOCATION: Shape(_SECURITY_ALERT, ((DCM, "110129", "Security Configuration"),), "U", SOURCE),
+    Kind.CONSENT: Shape(REST, ((INTERACTION, "update", "update"),), "U", SOURCE),
     Kind.SECURITY_ALERT: Shape(_SECURITY_ALERT, (_OPERATION,), "E", SOURCE),
     Kind.OPERATION: Shape(REST, (_OPERATION,), "E", SOURCE),
     Kind.AUTHENTICATION_FAILED: Shape((DCM, "110114", "User Authentication"), ((DCM, "110122", "Login"),), "E", SOURCE),
@@ -125,7 +126,7 @@ SHAPES: Mapping[Kind, Shape] = {
     Kind.STOP: Shape(ACTIVITY, ((DCM, "110121", "Application Stop"),), "E", APPLICATION),
 }
 
-_BY_OPERATOR = frozenset({Kind.AUDIT_READ, Kind.ADMIN_READ, Kind.REVOCATION})
+_BY_OPERATOR = frozenset({Kind.AUDIT_READ, Kind.ADMIN_READ, Kind.REVOCATION, Kind.CONSENT})
 _CLIENT_SIDE = frozenset({Kind.QUERY_SENT, Kind.RETRIEVAL_SENT, Kind.IMPORT, Kind.REGISTER})
 """This gateway asked another service, which is named by `Event.peer`."""
 

@@ -38,6 +38,7 @@ VERBS = (
     "fetch",
     "retrieve",
     "revoke",
+    "consent",
     "init",
     "serve",
     "demo",

@@ -30,8 +30,11 @@ class Listener:
         url, self._headers = _of_settings(config) if config is not None else (admin or ADMIN, {})
         self._url = url.rstrip("/")
 
-    def ask(self, method: str, path: str, asked: dict[str, str] | None = None) -> Response:
-        """The answer, however long it takes. The listener is the operator's own, so the rules for asking strangers do
+    def ask(
+        self, method: str, path: str, asked: dict[str, str] | None = None, *, content: bytes = b"", form: bool = False
+    ) -> Response:
+        """The answer to `asked`, sent as JSON or as a `form`, or to JSON that is `content` already, however long it
+        takes. The listener is the operator's own, so the rules for asking strangers do
         not apply. `InputOutput` when nothing answers."""
         import httpx2
 
@@ -39,7 +42,11 @@ class Listener:
 
         try:
             with httpx2.Client(trust_env=False, timeout=httpx2.Timeout(10, read=None)) as http:
-                answer = http.request(method, f"{self._url}{path}", json=asked, headers=self._headers)
+                sent: dict[str, Any] = {"data" if form else "json": asked}
+                if content:
+                    sent = {"content": content}
+                    http.headers["Content-Type"] = "application/json"
+                answer = http.request(method, f"{self._url}{path}", headers=self._headers, **sent)
         except httpx2.HTTPError as error:
             why = "nothing answers there; is your gateway running? Its admin_bind is named by --config or --admin"
             raise InputOutput(self._url, why) from error

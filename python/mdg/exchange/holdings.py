@@ -12,11 +12,13 @@ from typing import TypeVar
 
 import anyio
 
+from mdg.access import Consents
 from mdg.access.rules.consent_valid import NORMAL
 from mdg.errors import MdgError, Unavailable
 from mdg.identity import Identities
 from mdg.model.identity import Ihi
 from mdg.model.imaging import Patient, StoredInstance, Study
+from mdg.model.request import Consent
 from mdg.sources.source import Source
 
 T = TypeVar("T")
@@ -32,6 +34,8 @@ class Held:
     source: Source
     study: Study
     ihi: Ihi
+    consents: Sequence[Consent]
+    """What this person has permitted or denied, read together with the study."""
 
     @property
     def normal(self) -> bool:
@@ -43,9 +47,12 @@ class Held:
 class Holdings:
     """All sources of one gateway, in the order of preference when two hold the same study."""
 
-    def __init__(self, sources: Sequence[Source], identities: Identities, budget: float = BUDGET) -> None:
+    def __init__(
+        self, sources: Sequence[Source], identities: Identities, consents: Consents, budget: float = BUDGET
+    ) -> None:
         self._sources = tuple(sources)
         self._identities = identities
+        self._consents = consents
         self._budget = budget
 
     async def of(self, ihi: Ihi) -> tuple[list[Held], list[tuple[str, str]]]:
@@ -57,7 +64,8 @@ class Holdings:
         locals_ = tuple(await self._identities.local_ids(ihi))
         answers, unanswered = await self._ask_all(lambda source: source.find(locals_))
         studies = {study.key.uid: (source, study) for source, found in reversed(answers) for study in found}
-        return [Held(source, study, ihi) for source, study in studies.values()], unanswered
+        consents = await self._consents.of(ihi)
+        return [Held(source, study, ihi, consents) for source, study in studies.values()], unanswered
 
     async def patients(self, ihi: Ihi) -> tuple[list[Patient], list[tuple[str, str]]]:
         """Every local patient that is this person, and (source, issue code) of each source that did not answer."""
@@ -97,10 +105,11 @@ class Holdings:
         return await held.source.instances(held.study.key)
 
     async def _first(self, ihi: Ihi, ask: Callable[[Source], Awaitable[Study | None]]) -> Held | None:
+        consents = await self._consents.of(ihi)
         answers, unanswered = await self._ask_all(ask)
         for source, study in answers:
             if study is not None:
-                return Held(source, study, ihi)
+                return Held(source, study, ihi, consents)
         if unanswered:
             raise late(unanswered)
         return None

@@ -3,15 +3,30 @@ world, the clock and the consents, is given to it here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from mdg.access import Clock, decide, require, utc_now
+from mdg.access.rules import ADMISSION, RULES, Rule
 from mdg.exchange.holdings import Held
 from mdg.model.request import Action, Consent, Requester, Resource, Verdict
 
-Decide: TypeAlias = Callable[[Requester, Action, Resource, str, Sequence[Consent], datetime], Verdict]
+
+class Decide(Protocol):
+    """`access.decide`."""
+
+    def __call__(  # noqa: PLR0917 - its signature is fixed (architecture, "Decided once")
+        self,
+        subject: Requester,
+        action: Action,
+        resource: Resource,
+        purpose: str,
+        consents: Sequence[Consent],
+        now: datetime,
+        *,
+        rules: Sequence[Rule] = ...,
+    ) -> Verdict: ...
 
 
 class Standing(Protocol):
@@ -34,16 +49,30 @@ class Judge:
     def admit(self, requester: Requester, action: Action, scope_type: str) -> Verdict:
         """Whether the caller may ask for things of this kind at all, before anything is looked up, so that the answer
         cannot depend on what exists. `Forbidden` or `InsufficientScope`."""
-        verdict = self._verdict(requester, action, Resource(scope_type, requester.patient))
+        verdict = self._verdict(requester, action, Resource(scope_type, requester.patient), (), ADMISSION)
+        require(verdict)
+        return verdict
+
+    def of_person(self, requester: Requester, action: Action, scope_type: str, consents: Sequence[Consent]) -> Verdict:
+        """Whether the caller may be told of the token's person in general. `Forbidden` or `InsufficientScope`."""
+        verdict = self._verdict(requester, action, Resource(scope_type, requester.patient), consents)
         require(verdict)
         return verdict
 
     def of_study(self, requester: Requester, action: Action, scope_type: str, held: Held) -> Verdict:
         """What the rules say about one study in its present state."""
         study = held.study
-        return self._verdict(requester, action, Resource(scope_type, held.ihi, study.key, study.labels))
+        resource = Resource(scope_type, held.ihi, study.key, study.labels)
+        return self._verdict(requester, action, resource, held.consents)
 
-    def _verdict(self, requester: Requester, action: Action, resource: Resource) -> Verdict:
+    def _verdict(
+        self,
+        requester: Requester,
+        action: Action,
+        resource: Resource,
+        consents: Sequence[Consent],
+        rules: Sequence[Rule] = RULES,
+    ) -> Verdict:
         """A token without a purpose is judged once, under none, for a rule to refuse it."""
         purpose = next(iter(requester.purposes), "")
-        return self._decide(requester, action, resource, purpose, (), self.clock())
+        return self._decide(requester, action, resource, purpose, consents, self.clock(), rules=rules)

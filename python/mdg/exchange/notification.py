@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mdg.access import Consents
 from mdg.audit import Audit
 from mdg.errors import Forbidden, NotFound, Throttled, Unprocessable, about
 from mdg.exchange.judge import Judge
@@ -40,6 +41,7 @@ class Notification:
         judge: Judge,
         audit: Audit,
         *,
+        consents: Consents,
         ways: Mapping[HpiO, Outbound],
         custodian: HpiO,
         public_url: str,
@@ -48,6 +50,7 @@ class Notification:
         self._store = store
         self._judge = judge
         self._audit = audit
+        self._consents = consents
         self._ways = ways
         self._custodian = custodian
         self._fhir = f"{public_url}/fhir"
@@ -59,13 +62,15 @@ class Notification:
         `Forbidden` for another person than the token's or an endpoint that was not agreed, `Unprocessable` for what is
         not offered, `Throttled` when the client has too many.
         """
-        verdict = self._judge.admit(requester, Action.DISCOVER, SCOPE_TYPE)
+        self._judge.admit(requester, Action.DISCOVER, SCOPE_TYPE)
         wanted = fhir.parse(resource, self._canonical_base)
         with about(patient=wanted.patient or requester.patient, study_uid=wanted.study):
             if requester.patient is None or wanted.patient not in (None, requester.patient):
                 raise Forbidden(reason="another-patient")
             if requester.organisation not in self._ways:
                 raise Forbidden(reason="origin-not-allowed")
+            consents = await self._consents.of(requester.patient)
+            verdict = self._judge.of_person(requester, Action.DISCOVER, SCOPE_TYPE, consents)
             self._ways[requester.organisation].check(wanted.endpoint)
         now = self._judge.clock()
         if wanted.end is not None and wanted.end <= now:

@@ -19,4 +19,8 @@ RULES: tuple[Rule, ...] = (
     ConsentValid(),
 )
 
-__all__ = ["RULES", "Answer", "Request", "Rule"]
+ADMISSION: tuple[Rule, ...] = tuple(rule for rule in RULES if rule.name != ConsentValid.name)
+"""Those that can judge before anything is looked up. Consent is asked about each study: a refusal beforehand would tell
+that the patient has denied something."""
+
+__all__ = ["ADMISSION", "RULES", "Answer", "Request", "Rule"]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from mdg.access.consent import Effect, evaluate
+from mdg.access.rules.consent import Effect, evaluate
 from mdg.access.rules.rule import Answer, Request, allow, refuse
 
 IMPLIED = frozenset({"TREAT", "ETREAT"})

@@ -167,6 +167,15 @@ def _access() -> None:
         sa.Column("id", sa.Text, nullable=False, unique=True),
         sa.Column("since", Number, nullable=False),
     )
+    op.create_table(
+        "consents",
+        _custodian(),
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("ihi", sa.Text, nullable=False),
+        sa.Column("recorded", Number, nullable=False),
+        sa.Column("content", Document, nullable=False),
+    )
+    op.create_index("ix_consents_custodian_ihi", "consents", ["custodian", "ihi"])
     op.create_table("latest_time", _custodian(), sa.Column("seen", Number, nullable=False))
 
 

@@ -6,13 +6,14 @@ counts as a match in a deny and as none in a permit. A record that is not unders
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from mdg.access.rules.rule import Request
-from mdg.model.identity import HPII_SYSTEM, HPIO_SYSTEM, IHI_SYSTEM
-from mdg.model.request import Action, Consent
+from mdg.model.identity import HPII_SYSTEM, HPIO_SYSTEM, IHI_SYSTEM, HpiO, Ihi
+from mdg.model.request import Action, Consent, Requester, Resource
 
 ACTIONS = {Action.DISCOVER: "access", Action.DISCLOSE: "disclose", Action.DEPOSIT: "collect"}
 ACTION_SYSTEM = "http://terminology.hl7.org/CodeSystem/consentaction"
@@ -88,7 +89,28 @@ class Effect(Enum):
 
 
 class NotUnderstood(Exception):
-    """Something in a record that this engine cannot read."""
+    """Something in a record that this engine cannot read. `where` is the path of the element: `provision.actor`."""
+
+    def __init__(self, *where: str) -> None:
+        super().__init__("this element of the Consent is not understood")
+        self.path = list(where)
+
+    @property
+    def where(self) -> str:
+        """The path of the element from the record down; empty for the record itself."""
+        return ".".join(self.path)
+
+
+@contextmanager
+def _element(name: str) -> Iterator[None]:
+    """Whatever cannot be read inside lies in the element `name`."""
+    try:
+        yield
+    except NotUnderstood as error:
+        error.path.insert(0, name)
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+        raise NotUnderstood(name) from None
 
 
 def evaluate(request: Request) -> tuple[Effect, str]:
@@ -101,6 +123,30 @@ def evaluate(request: Request) -> tuple[Effect, str]:
     return Effect.NONE, "no consent applies"
 
 
+def patient_of(content: Mapping[str, object]) -> Ihi:
+    """Whose record it is, by the IHI in `patient.identifier`, when every element of it is understood. `NotUnderstood`
+    otherwise, so that a record that would deny everything is refused before it is kept."""
+    with _element("patient"):
+        identifier = _object(_object(content["patient"])["identifier"])
+        if identifier.get("system") != IHI_SYSTEM:
+            raise NotUnderstood("identifier.system")
+        ihi = Ihi.parse(str(identifier["value"]))
+    with _element("status"):
+        if content["status"] not in WITHOUT_EFFECT | {"active"}:
+            raise NotUnderstood
+    with _element("dateTime"):
+        if "dateTime" in content:
+            _instant(content["dateTime"])
+    now = datetime.now(UTC)
+    nobody = Requester("", "", "", HpiO(""), None, ("HRESCH",), ihi, frozenset(), "", "", now)
+    probe = Request(nobody, Action.DISCOVER, Resource("ImagingStudy", ihi), "HRESCH", (), now)
+    _record({**content, "status": "active", "dateTime": "1970"}, probe)
+    with _element("scope"):
+        if not {"patient-privacy", "research"}.intersection(_codes([content["scope"]], SCOPE_SYSTEM)):
+            raise NotUnderstood
+    return ihi
+
+
 def _effect(consent: Consent, request: Request) -> Effect:
     try:
         return _record(consent.content, request)
@@ -109,38 +155,49 @@ def _effect(consent: Consent, request: Request) -> Effect:
 
 
 def _record(content: Mapping[str, object], request: Request) -> Effect:
-    if content.get("resourceType") != "Consent" or not ELEMENTS.issuperset(content):
-        raise NotUnderstood
-    if content["status"] in WITHOUT_EFFECT:
-        return Effect.NONE
-    if content["status"] != "active":
-        raise NotUnderstood
-    scopes = {code for code in _codes([content["scope"]], SCOPE_SYSTEM) if code is not None}
-    if not scopes:
-        raise NotUnderstood
+    if content.get("resourceType") != "Consent":
+        raise NotUnderstood("resourceType")
+    _only(ELEMENTS, content)
+    with _element("status"):
+        if content["status"] in WITHOUT_EFFECT:
+            return Effect.NONE
+        if content["status"] != "active":
+            raise NotUnderstood
+    with _element("scope"):
+        scopes = {code for code in _codes([content["scope"]], SCOPE_SYSTEM) if code is not None}
+        if not scopes:
+            raise NotUnderstood
     if "patient-privacy" not in scopes and not (request.purpose == "HRESCH" and "research" in scopes):
         return Effect.NONE
-    if "dateTime" in content and _instant(content["dateTime"]) > request.now:
-        return Effect.NONE
-    if _of_another_patient(content["patient"], request):
-        return Effect.NONE
-    rules = {code for code in _codes([content.get("policyRule", {})]) if code is not None}
+    with _element("dateTime"):
+        if "dateTime" in content and _instant(content["dateTime"]) > request.now:
+            return Effect.NONE
+    with _element("patient"):
+        if _of_another_patient(content["patient"], request):
+            return Effect.NONE
+    with _element("policyRule"):
+        rules = {code for code in _codes([content.get("policyRule", {})]) if code is not None}
     default = {"OPTIN": Effect.PERMIT, "OPTOUT": Effect.DENY}.get(rules.pop()) if len(rules) == 1 else None
-    root = content.get("provision")
-    if root is None:
+    with _element("provision"):
+        if "provision" in content:
+            return _provision(_object(content["provision"]), request, default, 1)
         if default is None:
             raise NotUnderstood
         return default
-    return _provision(_object(root), request, default, 1)
 
 
 def _provision(provision: Mapping[str, object], request: Request, default: Effect | None, depth: int) -> Effect:
-    if depth > DEPTH or not PROVISION.issuperset(provision):
+    if depth > DEPTH:
         raise NotUnderstood
-    own = {"permit": Effect.PERMIT, "deny": Effect.DENY, None: default}.get(_optional_text(provision.get("type")))
-    if own is None:
-        raise NotUnderstood
-    nested = [_provision(_object(inner), request, None, depth + 1) for inner in _list(provision.get("provision", []))]
+    _only(PROVISION, provision)
+    with _element("type"):
+        own = {"permit": Effect.PERMIT, "deny": Effect.DENY, None: default}.get(_optional_text(provision.get("type")))
+        if own is None:
+            raise NotUnderstood
+    nested = []
+    for number, inner in enumerate(_list(provision.get("provision", []))):
+        with _element(f"provision[{number}]"):
+            nested.append(_provision(_object(inner), request, None, depth + 1))
     matches = _matches(provision, request)
     if matches is False or (matches is None and own is Effect.PERMIT):
         return Effect.NONE
@@ -150,9 +207,19 @@ def _provision(provision: Mapping[str, object], request: Request, default: Effec
     return own
 
 
+def _only(known: frozenset[str], found: Mapping[str, object]) -> None:
+    for name in found:
+        if name not in known:
+            raise NotUnderstood(str(name))
+
+
 def _matches(provision: Mapping[str, object], request: Request) -> bool | None:
     """True, False, or None when it cannot be told; an absent criterion matches."""
-    told = [criterion(provision[name], request) for name, criterion in CRITERIA.items() if name in provision]
+    told = []
+    for name, criterion in CRITERIA.items():
+        if name in provision:
+            with _element(name):
+                told.append(criterion(provision[name], request))
     if False in told:
         return False
     return None if None in told else True
