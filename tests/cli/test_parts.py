@@ -95,4 +95,10 @@ def test_a_command_whose_part_is_missing_says_what_to_install(command: tuple[str
     done = mdg(PARTS[part], *command)
     assert done.returncode == 2
     assert f"this command needs mdg[{part}], which is not installed here" in done.stderr
-    assert f"try: pip install 'mdg[{part}]'" in done.stderr
+    assert f"try: {sys.executable} -m pip install 'mdg[{part}]'" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("demo",), ("sandbox", "study", "new")], ids=" ".join)
+def test_a_plain_installation_is_told_of_all_that_the_demo_needs(command: tuple[str, ...]) -> None:
+    done = mdg(set().union(*PARTS.values()), *command)
+    assert (done.returncode, "this command needs mdg[demo]" in done.stderr) == (2, True), done.stderr

@@ -81,3 +81,19 @@ async def test_a_gateway_that_is_not_running_is_named_with_what_to_look_at() -> 
     said = await retrieve("--gateway", "https://mdg.other.example.org", "--admin", admin)
     assert said.returncode == 4
     assert f"{admin}: nothing answers there; is your gateway running?" in said.stderr
+
+
+async def test_who_could_not_be_asked_is_named_to_the_operator_with_the_cause(start: Start) -> None:
+    """An operator can do something about a firewall, a certificate or a name, when told which of them it is."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    async with start(allow=(nobody,)) as own:
+        said = await retrieve("--gateway", nobody, "--admin", own.admin)
+    assert said.returncode == 1
+    assert f"could not ask {nobody}: the exchange broke: ConnectError: " in said.stderr
+    assert "security" not in said.stderr
+    assert EXAMPLE_IHI not in said.stdout + said.stderr
+
+
+async def test_the_address_of_the_fhir_server_is_not_that_of_the_gateway() -> None:
+    said = await retrieve("--gateway", "https://mdg.other.example.org/fhir")
+    assert (said.returncode, "leave /fhir out: https://mdg.other.example.org" in said.stderr) == (2, True)

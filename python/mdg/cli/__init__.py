@@ -113,15 +113,17 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # a fault of ours: its trace may hold what nobody should see, so it is asked for
         if sys.flags.dev_mode:
             raise
-        return complain(_fault(error, verb[0] if verb else ""), as_json)
+        return complain(_fault(error, arguments), as_json)
 
 
-def _fault(error: Exception, verb: str) -> MdgError:
+def _fault(error: Exception, arguments: Sequence[str]) -> MdgError:
     """What to do about an error that is no refusal: install the part of mdg that the command needs, or report it."""
+    verb = next(iter(arguments), "")
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("mdg"):
-        part = "demo" if error.name.partition(".")[0] in ("PIL", "pydicom") else "gateway"
+        images = verb == "demo" or list(arguments[:2]) == ["sandbox", "study"]
+        part = "demo" if images or error.name.partition(".")[0] in ("PIL", "pydicom") else "gateway"
         missing = Misuse(f"this command needs mdg[{part}], which is not installed here (no module {error.name})")
-        missing.add_note(f"pip install 'mdg[{part}]'")
+        missing.add_note(f"{sys.executable} -m pip install 'mdg[{part}]'")
         return missing
     fault = MdgError(f"internal fault ({type(error).__name__})")
     fault.add_note(f"{sys.executable} -X dev -m mdg.cli {verb} … shows where; please report it")

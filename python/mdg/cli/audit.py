@@ -57,7 +57,7 @@ def show(
     With --json the whole AuditEvents. An id that callers sent finds the records of their requests."""
     import anyio
 
-    with advise("mdg audit show --data DIR, the data folder of the gateway"):
+    with advise("mdg audit show --config FILE, the settings of the gateway, or --data DIR, its data folder"):
         events, of_callers = anyio.run(_events, _database(config, data), request_id)
     lines = [_line(event) for event in events]
     if of_callers:
@@ -108,7 +108,7 @@ def list_(
         outcome=_outcome(outcome),
     )
     most = last or (None if as_json else SHOWN)
-    with advise("mdg audit list --data DIR, the data folder of the gateway"):
+    with advise("mdg audit list --config FILE, the settings of the gateway, or --data DIR, its data folder"):
         shown = anyio.run(_print, _database(config, data), wanted, most, None if as_json else _line if wide else _row)
     if not shown:
         typer.echo("no record", err=True)

@@ -84,11 +84,7 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
     from mdg.registry import Registry
     from mdg.sandbox.answers import is_loopback
 
-    base = gateway.rstrip("/")
-    if "://" not in base:
-        raise Misuse(f"--gateway: a URL begins with http:// or https://, as in http://{base}")
-    if base.endswith("/fhir"):
-        raise Misuse(f"--gateway: leave /fhir out: {base.removesuffix('/fhir')}")
+    base = base_of(gateway)
     if not is_loopback(base):
         raise Unsupported(base, ELSEWHERE)
     try:
@@ -109,6 +105,16 @@ async def consumer(gateway: str, data: Path | None) -> AsyncIterator[Consumer]:
             HttpDirectory(sandbox, outbound),
             Registry(sandbox, outbound, tokens, keyring.dpop),
         )
+
+
+def base_of(gateway: str) -> str:
+    """The base URL that `--gateway` names, without a slash at its end. `Misuse` if it is no base URL."""
+    base = gateway.rstrip("/")
+    if "://" not in base:
+        raise Misuse(f"--gateway: a URL begins with http:// or https://, as in http://{base}")
+    if base.endswith("/fhir"):
+        raise Misuse(f"--gateway: leave /fhir out: {base.removesuffix('/fhir')}")
+    return base
 
 
 def own_organisation(data: Path | None) -> tuple[Path, HpiO]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mdg.cli.config import ConfigFile
-from mdg.cli.consumer import IhiText, Purpose, read_ihi
+from mdg.cli.consumer import IhiText, Purpose, base_of, read_ihi
 from mdg.cli.listener import AdminUrl, Listener
 from mdg.cli.terminal import Json, count, megabytes, say
 
@@ -32,7 +32,7 @@ def retrieve(
     Your gateway verifies what comes and keeps it. The origin of the other gateway stands under `allow` in the settings
     of yours."""
     own = Listener(config, admin)
-    asked = {"gateway": gateway.rstrip("/"), "ihi": read_ihi(ihi), "purpose": purpose}
+    asked = {"gateway": base_of(gateway), "ihi": read_ihi(ihi), "purpose": purpose}
     asked |= {name: value for name, value in (("study", study), ("provider", provider)) if value is not None}
     got = own.object_of(own.ask("POST", "/retrievals", asked), 201)
     say(

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mdg.audit import Audit, Wanted
-from mdg.errors import Forbidden, Invalid, MdgError, NotFound, NotSupported, Problem, Refused
+from mdg.errors import Forbidden, InputOutput, Invalid, MdgError, NotFound, NotSupported, Problem, Refused, Upstream
 from mdg.exchange.reception import Reception
 from mdg.fhir.imaging_study import UID
 from mdg.fhir.search import Pairs
@@ -227,7 +227,10 @@ class AdminDoor:
         except Problem:
             raise
         except MdgError as error:
-            raise UpstreamRefused("the other gateway could not be asked", reason=type(error).__name__) from error
+            # The operator has no other place to see who is not reached, and why. A file of this gateway is not named.
+            asked_of = isinstance(error, InputOutput) and error.part.startswith(("https://", "http://"))
+            why = f"could not ask {error}" if asked_of else "what came could not be kept"
+            raise Upstream(why, reason=type(error).__name__) from error
         return JsonResponse({**asdict(received), "request_id": request_id(request)}, 201)
 
 
