@@ -204,21 +204,26 @@ def test_a_card_of_another_key_beside_the_signing_key_is_a_mistake(mdg: Mdg, key
     assert "another key" in said.err
 
 
-@pytest.mark.parametrize("kind", ["dangling link", "link to a folder", "pipe"])
-def test_pack_leaves_nothing_out_silently(mdg: Mdg, keys: Path, study: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["dangling link", "link to a folder", "link to a file of the study", "pipe"])
+def test_pack_leaves_nothing_out_silently_and_follows_no_link(
+    mdg: Mdg, keys: Path, study: Path, tmp_path: Path, kind: str
+) -> None:
     study = shutil.copytree(study, tmp_path / "study")
     odd = study / "odd"
     if kind == "pipe":
         os.mkfifo(odd)
     else:
         (tmp_path / "elsewhere").mkdir()
-        odd.symlink_to(tmp_path / ("elsewhere" if kind == "link to a folder" else "nowhere"))
+        image = min(study.rglob("*.dcm"))
+        image.rename(tmp_path / "image")
+        odd.symlink_to(tmp_path / {"link to a folder": "elsewhere", "dangling link": "nowhere"}.get(kind, "image"))
     said = mdg(
         *("pack", study, "--to", keys / "consumer.card.json", "--sign", keys / "provider.ed25519.key"),
         *("-o", tmp_path / "out.zip"),
     )
     assert said.code == 4
     assert str(odd) in said.err
+    assert ("is a link" in said.err) == ("link" in kind)
     assert not (tmp_path / "out.zip").exists()
 
 

@@ -136,6 +136,7 @@ async def play(case: Case, world: World, capfd: pytest.CaptureFixture[str]) -> N
         files = kept_files(world)
         async with world.revoked(case.said.get("revoke"), sent.token):
             answer = await world.send(sent.raw)
+        left = kept_files(world)
         check_answer(case, answer)
         if "alike" in case.said:
             await compare(case, world, number)
@@ -143,7 +144,7 @@ async def play(case: Case, world: World, capfd: pytest.CaptureFixture[str]) -> N
             assert (answer.body, answer.header("connection")) == (b"", "close")
         elif case.refused:
             await check_refusal(case, world, sent, answer)
-            assert kept_files(world) == files, "a refusal left a file"
+            assert left == files, "a refusal left a file"
     asked = world.services.asked[fetched:]
     assert not [what for what in asked if what.startswith("other")], "an outbound request that nobody configured"
     assert len([what for what in asked if what.startswith("jwks")]) <= case.said.get("fetches", 1)

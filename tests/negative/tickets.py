@@ -20,10 +20,12 @@ async def ticket_target(world: World, how: str) -> tuple[str, str, str, str]:
     recipe = path.rpartition("/")[2]
     holder = await requester(world, token)
     lapsed = datetime.now(UTC) - timedelta(minutes=15, seconds=1)
+    changed = f"t={expiry}.{'A' if code[0] != 'A' else 'B'}{code[1:]}"
     bent = {
         "as granted": query,
         "for POST": query,
-        "changed": f"t={expiry}.{'A' if code[0] != 'A' else 'B'}{code[1:]}",
+        "for POST, changed": changed,
+        "changed": changed,
         "missing": "",
         "by another key": f"t={Tickets(Ed25519Key.generate()).issue(recipe, holder, datetime.now(UTC))}",
         "expired": f"t={Tickets(world.rooms.keyring.ticket).issue(recipe, holder, lapsed)}",
@@ -37,7 +39,7 @@ async def ticket_target(world: World, how: str) -> tuple[str, str, str, str]:
     }[how]
     if how == "of another recipe":
         path = (await world.grant(token)).partition("?")[0]
-    return path, bent, "POST" if how == "for POST" else "GET", token
+    return path, bent, "POST" if how.startswith("for POST") else "GET", token
 
 
 async def requester(world: World, token: str) -> Requester:

@@ -35,8 +35,10 @@ async def test_whoever_reads_the_audit_is_audited(start: Start) -> None:
         search = await gateway.consumer.search()
         asked = search.headers["x-request-id"]
         read = await gateway.consumer.http.get(f"{gateway.admin}/audit/{asked}")
+        upper = await gateway.consumer.http.get(f"{gateway.admin}/audit/{asked.upper()}")
         (record,) = await gateway.records(read.headers["x-request-id"])
     assert [event["type"]["code"] for event in read.json()["events"]] == ["rest"]
+    assert upper.json()["events"] == read.json()["events"]
     assert (record["type"]["code"], record["action"]) == ("110101", "R")
     assert [agent["who"]["display"] for agent in record["agent"] if agent["requestor"]] == ["operator"]
     assert {"type": "records-of", "valueString": asked} in record["entity"][-1]["detail"]

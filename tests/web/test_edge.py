@@ -173,6 +173,7 @@ async def test_readiness_ends_before_the_listener_does(start: Start) -> None:
         ('{"ihi": "8003608833357361", "gateway": "http://127.0.0.1:1", "more": "x"}', 400),
         ('{"ihi": "8003608833357362", "gateway": "http://127.0.0.1:1"}', 400),
         ('{"ihi": "8003608833357361", "gateway": "http://127.0.0.1:65000"}', 403),
+        ('{"ihi": "8003608833357362", "ihi": "8003608833357361", "gateway": "http://127.0.0.1:65000"}', 400),
         ('{"ihi": "8003608833357361", "gateway": "file:///etc/passwd"}', 422),
         ('{"ihi": "8003608833357361", "study": "../x"}', 400),
     ],

@@ -77,6 +77,7 @@ async def test_each_change_and_each_look_is_on_record(start: Start) -> None:
         b'{"kind": "organisation", "value": "8003620833333333"}',
         b'{"kind": "practitioner", "value": "x"}',
         b'{"kind": "client", "value": "x", "until": "tomorrow"}',
+        b'{"kind": "client", "value": "x", "value": "y"}',
     ],
 )
 async def test_what_no_token_can_have_is_not_revoked(start: Start, body: bytes) -> None:

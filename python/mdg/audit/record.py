@@ -118,9 +118,11 @@ class Audit:
         return int(key[0])
 
     async def for_request(self, request_id: str) -> list[dict[str, object]]:
-        """The AuditEvents of one request, by the id that this gateway gave it, in the order they were written."""
+        """The AuditEvents of one request, by the id that this gateway gave it, in the order they were written. Letters
+        of the id are taken in either case (RFC 9562 4)."""
+        one = AUDIT.c.request_id == request_id.lower()
         async with self._store.read() as connection:
-            return await _events(connection, AUDIT.c.custodian == self._custodian, AUDIT.c.request_id == request_id)
+            return await _events(connection, AUDIT.c.custodian == self._custodian, one)
 
     async def for_callers_id(self, callers_id: str) -> list[dict[str, object]]:
         """The AuditEvents of requests whose callers sent this X-Request-ID, the newest OF_CALLERS. Any caller can send

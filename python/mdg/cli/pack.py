@@ -103,8 +103,8 @@ class Study:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file below the folder, sorted. What cannot be read or is no file is refused: an envelope that lacks it
-    would look whole."""
+    """Every file below the folder, sorted. What cannot be read, is a link or is no file is refused: an envelope that
+    lacks it would look whole, and behind a link lies what is not in the folder."""
     if not folder.is_dir():
         raise InputOutput(str(folder), "is not a folder; name the one that holds the study")
     if all((folder / name).exists() for name in ("metadata.json", "files.json", "dicom")):
@@ -112,11 +112,14 @@ def _files(folder: Path) -> list[Path]:
     found: list[Path] = []
     for above, folders, names in os.walk(folder, onerror=_unreadable):
         _not_a_gateway(Path(above), names, folders)
-        links = [name for name in folders if Path(above, name).is_symlink()]
-        odd = [path for path in (Path(above, name) for name in (*links, *names)) if not path.is_file()]
-        if odd:
-            raise InputOutput(str(odd[0]), "is no file; take it out, or put what it points to in its place")
         named = [Path(above, name) for name in (*folders, *names)]
+        links = [path for path in named if path.is_symlink()]
+        if links:
+            why = "is a link, and links are not followed; take it out, or put what it points to in its place"
+            raise InputOutput(str(links[0]), why)
+        odd = [path for path in (Path(above, name) for name in names) if not path.is_file()]
+        if odd:
+            raise InputOutput(str(odd[0]), "is no file; take it out")
         unreadable = [path for path in named if os.fsencode(path.name) != path.name.encode(errors="replace")]
         if unreadable:
             raise InputOutput(str(unreadable[0]), "its name is not UTF-8; rename it")

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mdg.access.jwt import Malformed, strict_object
 from mdg.audit import Audit, Wanted
 from mdg.errors import Forbidden, InputOutput, Invalid, MdgError, NotFound, NotSupported, Problem, Refused, Upstream
 from mdg.exchange.reception import Reception
@@ -252,13 +253,10 @@ def _wanted(asked: Mapping[str, str]) -> Wanted:
 
 def _asked(raw: bytes) -> dict[str, str]:
     try:
-        asked = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise Invalid("the body is not JSON") from None
-    if (
-        not isinstance(asked, dict)
-        or not FIELDS.issuperset(asked)
-        or not all(isinstance(v, str) for v in asked.values())
-    ):
-        raise Invalid("the body is a JSON object of text: " + ", ".join(sorted(FIELDS)))
-    return asked
+        given = strict_object(raw)
+        asked = {name: value for name, value in given.items() if isinstance(value, str)}
+        if FIELDS.issuperset(given) and len(asked) == len(given):
+            return asked
+    except Malformed:
+        pass
+    raise Invalid("the body is a JSON object of text, each member once: " + ", ".join(sorted(FIELDS)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mdg.access import Of, Revocation, Revocations
+from mdg.access.jwt import Malformed, strict_object
 from mdg.access.revocations import Also
 from mdg.audit import Audit
 from mdg.errors import Invalid
@@ -66,12 +66,12 @@ class RevocationDoor:
 
 def _asked(raw: bytes) -> tuple[Of, str]:
     try:
-        match orjson.loads(raw):
+        match strict_object(raw):
             case {"kind": str(kind), "value": str(value), **more} if not more:
                 return Of(kind), _value(Of(kind), value)
-    except ValueError:
+    except (Malformed, ValueError):
         pass
-    raise Invalid(f"the body is a JSON object of kind ({', '.join(Of)}) and value, as tokens have it")
+    raise Invalid(f"the body is a JSON object of kind ({', '.join(Of)}) and value, as tokens have it, each once")
 
 
 def _value(kind: Of, value: str) -> str:
