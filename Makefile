@@ -55,13 +55,9 @@ build: $(VENV)/.built
 demo: build
 	$(BIN)/mdg demo $(DEMO)
 
-# The binding's own Rust tests need a libpython to link against; where Python has none, Python tests the same code.
-LIBPYTHON = $(shell $(BIN)/python .ci/libpython)
+# The binding has no Rust tests: Python tests call it.
 test: build
 	cargo test --release --locked --quiet --workspace --exclude mdg-py
-	@if [ -n "$(LIBPYTHON)" ]; then \
-	    set -x; LD_LIBRARY_PATH="$(LIBPYTHON)" cargo test --release --locked --quiet --package mdg-py --lib; \
-	else echo "mdg-py: no libpython to link its Rust tests against; its Python tests follow"; fi
 	$(BIN)/python -m mypy.stubtest mdg._core
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile -p no:benchmark $(PYTEST)
 

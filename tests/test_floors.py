@@ -1,7 +1,8 @@
 """The floors of docs/design/architecture.md, read from the imports themselves.
 
 Arrows go down only and rooms on one floor do not import each other, except on the top floor, where things are wired.
-`mdg._core` is for the rooms that the page names. In Rust, `unsafe` has two homes.
+`mdg._core` is for the rooms that the page names. Rust modules have floors too and no circles; the core has no files,
+threads and sockets, and `unsafe` has two homes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import rust_modules
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "python" / "mdg"
@@ -129,6 +131,108 @@ def test_the_page_and_this_table_name_the_same_floors() -> None:
     assert told == FLOORS
 
 
+# The floors of Rust, from the ground up. Modules of one floor may use each other, without a circle.
+RUST = (
+    {"crypto"},
+    {"core::error", "core::limits", "core::bytes"},
+    {"core::base64", "core::json", "core::digest", "core::dicom", "core::seal", "core::sign", "core::archive"},
+    {"core::envelope", "core::recipe"},
+    {"local"},
+    {"py"},
+)
+RUST_FLOOR = {room: floor for floor, rooms in enumerate(RUST) for room in rooms}
+
+# What the core leaves to its callers: files, threads, sockets, the clock, the machine.
+NOT_IN_CORE = ("std::fs", "std::thread", "std::net", "std::process", "std::env", "std::time", "std::os", "rayon")
+
+
+def rust_room(module: str) -> str:
+    crate, _, inside = module.partition("::")
+    return f"core::{inside.split('::')[0]}" if crate == "core" else crate
+
+
+def rust_violations(modules: rust_modules.Sources) -> Iterator[str]:
+    """What the imports of these modules break, in words."""
+    used = rust_modules.uses(modules)
+    for module, others in used.items():
+        for other in sorted(others):
+            if rust_room(other) not in RUST_FLOOR:
+                yield f"{module}: {other} is on no floor"
+            elif RUST_FLOOR[rust_room(other)] > RUST_FLOOR[rust_room(module)]:
+                yield f"{module} looks up to {other}"
+    yield from (f"a circle: {' -> '.join([*circle, circle[0]])}" for circle in rust_modules.circles(used))
+    for module, source in modules.items():
+        if module.startswith("core"):
+            for path in rust_modules.paths(source):
+                yield from (f"{module} uses {name}" for name in NOT_IN_CORE if f"{path}::".startswith(f"{name}::"))
+
+
+def test_rust_modules_look_down_only_and_in_no_circle() -> None:
+    modules = rust_modules.read(REPOSITORY / "rust")
+    assert {rust_room(module) for module in modules if "::" in module} == set(RUST_FLOOR)
+    assert list(rust_violations(modules)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "said"),
+    [
+        ("core::digest", "use crate::envelope::Progress;", "core::digest looks up to core::envelope"),
+        ("core::digest", "use crate::{Error, recipe::Recipe};", "core::digest looks up to core::recipe"),
+        ("core::error", "pub fn f() -> crate::json::Value {}", "core::error looks up to core::json"),
+        ("core::seal::keys", "use super::super::envelope;", "core::seal::keys looks up to core::envelope"),
+        ("crypto::gcm", "use mdg_core::Error;", "crypto::gcm looks up to core::error"),
+        ("core::recipe", "use mdg_local::file::OpenFile;", "core::recipe looks up to local::file"),
+        ("local::file", "use mdg_py::keys;", "local::file looks up to py::keys"),
+        ("core::json", "use crate::gadgets::thing;", "core::json: core::gadgets is on no floor"),
+        ("core::json", "use crate::{digest::{self, Digest}};", "a circle: core::digest -> core::json -> core::digest"),
+        (
+            "core::envelope::files",
+            "use super::v1::{pack};",
+            "a circle: core::envelope::files -> core::envelope::v1::pack -> core::envelope::files",
+        ),
+        ("core::digest", "use std::fs::File;", "core::digest uses std::fs"),
+        ("core::digest", "use std::{collections::HashMap, thread};", "core::digest uses std::thread"),
+        ("core::digest", "fn f() { std::net::lookup() }", "core::digest uses std::net"),
+        ("core::digest", "use rayon::prelude::*;", "core::digest uses rayon"),
+    ],
+)
+def test_a_planted_use_of_rust_is_found(module: str, source: str, said: str) -> None:
+    modules = {
+        "core": "pub use error::{Code, Error};",
+        "core::error": "",
+        "core::json": "use crate::Error;",
+        "core::digest": "use crate::json;",
+        "core::gadgets": "",
+        "core::recipe": "",
+        "core::envelope": "pub mod files;",
+        "core::envelope::v1::pack": "use crate::envelope::files::write;",
+        "core::envelope::v1::open": "use super::pack;",
+        "local::file": "use mdg_core::{Error, recipe::Recipe};",
+        "py::keys": "use mdg_local::file;",
+        **{module: source},
+    }
+    assert said in list(rust_violations(modules))
+
+
+def test_a_use_of_rust_that_goes_down_is_not() -> None:
+    modules = {
+        "core": "pub use error::{Code, Error};",
+        "core::error": '// use crate::json;\nconst TEXT: &str = "crate::json::x";',
+        "core::json": "use crate::{Code, Error};\n#[cfg(test)]\nmod tests {\n    use crate::envelope::Progress;\n}",
+        "core::envelope": "use crate::json::{self, parse as read};\nuse std::sync::OnceLock;",
+        "local::threads": "use std::thread;\nuse mdg_core::envelope::Progress;",
+    }
+    assert list(rust_violations(modules)) == []
+
+
+def test_the_page_and_this_table_name_the_same_floors_of_rust() -> None:
+    page = (REPOSITORY / "docs" / "design" / "architecture.md").read_text(encoding="utf-8")
+    order = re.search(r"^In Rust: (.*?)\.$", page, re.MULTILINE)
+    assert order is not None
+    told = [set(re.findall(r"`(\w+)`", floor)) for floor in order[1].split(" <- ")]
+    assert told == [{room.removeprefix("core::") for room in floor} for floor in RUST]
+
+
 def code_lines(rust: str) -> Iterator[tuple[int, str]]:
     """Lines without comments and string contents, so that prose about `unsafe` does not count."""
     without_blocks = re.sub(r"/\*.*?\*/", lambda block: "\n" * block.group().count("\n"), rust, flags=re.DOTALL)
@@ -150,8 +254,9 @@ def test_unsafe_rust_has_two_homes() -> None:
     assert found == []
 
 
-def test_the_core_forbids_unsafe_itself() -> None:
-    root = (REPOSITORY / "rust" / "core" / "src" / "lib.rs").read_text(encoding="utf-8")
+@pytest.mark.parametrize("crate", ["core", "local"])
+def test_a_crate_without_unsafe_forbids_it_itself(crate: str) -> None:
+    root = (REPOSITORY / "rust" / crate / "src" / "lib.rs").read_text(encoding="utf-8")
     assert "#![forbid(unsafe_code)]" in [line.strip() for _, line in code_lines(root)]
 
 

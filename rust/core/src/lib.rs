@@ -1,16 +1,19 @@
 //! The formats of a Medical Data Gateway as functions over bytes.
 //!
-//! Nothing here opens a file or a socket, reads a clock, or knows Python. Callers hand in bytes (or something that can be
-//! read at an offset, [`ReadAt`]) and take bytes out; every test is a byte string.
+//! Nothing here opens a file or a socket, starts a thread, reads a clock, or knows Python. Callers hand in bytes (or
+//! something that can be read at an offset, [`ReadAt`]) and take bytes out; every test is a byte string. Work that may run
+//! on several threads is described by a trait ([`envelope::Workers`], [`envelope::v1::hashing::Hashing`]), and the caller
+//! brings the threads.
 //!
-//! From the ground up: [`error`] and [`limits`]; [`base64`] and [`json`] (the strict rules of seg/1 3.1) and
-//! [`digest`]; [`dicom`]
-//! (headers only, pixel data is passed on and never parsed), [`seal`] (keys and ciphers), [`sign`] (Ed25519, JWS) and
-//! [`archive`] (ZIP and tar, strict both ways); on top [`envelope`] (JMIX) and [`recipe`] (any byte range of a release).
+//! From the ground up: [`error`], [`limits`] and [`bytes`]; [`base64`] and [`json`] (the strict rules of seg/1 3.1) and
+//! [`digest`]; [`dicom`] (headers only, pixel data is passed on and never parsed), [`seal`] (keys and ciphers), [`sign`]
+//! (Ed25519, JWS) and [`archive`] (ZIP and tar, strict both ways); on top [`envelope`] (JMIX) and [`recipe`] (any byte
+//! range of a release).
 #![forbid(unsafe_code)]
 
 pub mod archive;
 pub mod base64;
+pub mod bytes;
 pub mod dicom;
 pub mod digest;
 pub mod envelope;
@@ -21,56 +24,5 @@ pub mod recipe;
 pub mod seal;
 pub mod sign;
 
+pub use bytes::{ReadAt, WriteAt};
 pub use error::{Code, Error, Result};
-
-/// Something whose bytes can be read at an offset, such as a file or a byte string.
-pub trait ReadAt: Send + Sync {
-    /// Length in bytes.
-    fn size(&self) -> u64;
-
-    /// Fills `into` from `offset`; anything short is an [`Error::Source`].
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<()>;
-}
-
-/// Something that can be written at an offset, such as a new file or a byte vector.
-pub trait WriteAt: Send {
-    /// Writes all of `bytes` at `offset`; gaps read as zeros.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
-}
-
-impl ReadAt for [u8] {
-    fn size(&self) -> u64 {
-        self.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<()> {
-        let found = usize::try_from(offset)
-            .ok()
-            .and_then(|start| self.get(start..)?.get(..into.len()))
-            .ok_or_else(|| Error::source("byte string", format!("ends before byte {offset} + {}", into.len())))?;
-        into.copy_from_slice(found);
-        Ok(())
-    }
-}
-
-impl ReadAt for Vec<u8> {
-    fn size(&self) -> u64 {
-        self.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<()> {
-        self.as_slice().read_at(offset, into)
-    }
-}
-
-impl WriteAt for Vec<u8> {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let start = usize::try_from(offset).map_err(|_| Error::source("byte string", "offset past memory"))?;
-        let end = start.checked_add(bytes.len()).ok_or_else(|| Error::source("byte string", "offset past memory"))?;
-        if self.len() < end {
-            self.resize(end, 0);
-        }
-        self[start..end].copy_from_slice(bytes);
-        Ok(())
-    }
-}

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use mdg_core::dicom::{self, Keyword};
 use mdg_core::{Error, digest};
+use mdg_local::index::{self, Outcome};
 use pyo3::prelude::*;
 
 use crate::error::raise;
-use crate::file::OpenFile;
-use crate::index::{self, Outcome};
 
 /// Adds this section to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -110,11 +109,7 @@ header! {
 
 #[pyfunction]
 fn read_header(py: Python<'_>, path: PathBuf) -> PyResult<Header> {
-    let read = || {
-        let file = OpenFile::open(&path)?;
-        dicom::read(&file, file.part())
-    };
-    py.detach(read).map(Header).map_err(raise)
+    py.detach(|| index::header(&path)).map(Header).map_err(raise)
 }
 
 /// One pass over the stored bytes.

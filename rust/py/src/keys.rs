@@ -3,20 +3,16 @@
 //! Private bytes never become a Python object: they are made here, read from and written to files that only their owner
 //! may read, and wipe themselves.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mdg_core::seal::keys;
-use mdg_core::{Error, Result, WriteAt, json, sign};
+use mdg_core::{Error, Result, json, sign};
+use mdg_local::{key_file, random};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
-use zeroize::Zeroizing;
 
 use crate::error::raise;
-use crate::file::{NewFile, sync_folder};
 
 /// Adds this section to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -37,18 +33,18 @@ pub(crate) struct X25519Key(pub(crate) keys::X25519Key);
 impl X25519Key {
     #[staticmethod]
     fn generate() -> PyResult<Self> {
-        let secret = random().map_err(raise)?;
+        let secret = random::secret().map_err(raise)?;
         Ok(Self(keys::X25519Key::from_secret(&secret)))
     }
 
     #[staticmethod]
     fn read(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let secret = py.detach(|| read_key(&path)).map_err(raise)?;
+        let secret = py.detach(|| key_file::read(&path)).map_err(raise)?;
         Ok(Self(keys::X25519Key::from_secret(&secret)))
     }
 
     fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        py.detach(|| write_key(&path, self.0.secret())).map_err(raise)
+        py.detach(|| key_file::write(&path, self.0.secret())).map_err(raise)
     }
 
     #[getter]
@@ -65,18 +61,18 @@ pub(crate) struct Ed25519Key(pub(crate) sign::Ed25519Key);
 impl Ed25519Key {
     #[staticmethod]
     fn generate() -> PyResult<Self> {
-        let seed = random().map_err(raise)?;
+        let seed = random::secret().map_err(raise)?;
         Ok(Self(sign::Ed25519Key::from_seed(&seed)))
     }
 
     #[staticmethod]
     fn read(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let seed = py.detach(|| read_key(&path)).map_err(raise)?;
+        let seed = py.detach(|| key_file::read(&path)).map_err(raise)?;
         Ok(Self(sign::Ed25519Key::from_seed(&seed)))
     }
 
     fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        py.detach(|| write_key(&path, self.0.seed())).map_err(raise)
+        py.detach(|| key_file::write(&path, self.0.seed())).map_err(raise)
     }
 
     #[getter]
@@ -142,46 +138,4 @@ fn canonical_json<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBy
 /// 32 bytes as a public key; curve checks are those of the operation.
 pub(crate) fn public_key(bytes: &[u8]) -> Result<[u8; 32]> {
     bytes.try_into().map_err(|_| Error::misuse(format!("a raw public key has 32 bytes, not {}", bytes.len())))
-}
-
-/// 32 bytes of the system's randomness.
-pub(crate) fn random() -> Result<Zeroizing<[u8; 32]>> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(bytes.as_mut_slice()).map_err(|error| Error::source("system randomness", error.to_string()))?;
-    Ok(bytes)
-}
-
-fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>> {
-    let part = || path.display().to_string();
-    let failed = |error: std::io::Error| Error::source(part(), error.to_string());
-    // NONBLOCK: opening a pipe would wait for its writer; a regular file ignores the flag.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let mut file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
-    let facts = file.metadata().map_err(failed)?;
-    if !facts.is_file() {
-        return Err(Error::source(part(), "is not a regular file"));
-    }
-    let mode = facts.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(Error::source(
-            part(),
-            format!("others than its owner may use this private key (mode {mode:04o}): chmod 600 it"),
-        ));
-    }
-    if facts.len() != 32 {
-        return Err(Error::misuse(format!("{}: a raw private key has 32 bytes, this file {}", part(), facts.len())));
-    }
-    let mut bytes = Zeroizing::new([0; 32]);
-    file.read_exact(bytes.as_mut_slice()).map_err(failed)?;
-    Ok(bytes)
-}
-
-fn write_key(path: &Path, secret: &[u8; 32]) -> Result<()> {
-    let mut file = NewFile::create(path)?;
-    let written = file.write_at(0, secret).and_then(|()| file.sync()).and_then(|()| sync_folder(path));
-    if written.is_err() {
-        // The first error is the one to tell; a half-written key must not stay.
-        let _ = fs::remove_file(path);
-    }
-    written
 }

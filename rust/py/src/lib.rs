@@ -1,13 +1,12 @@
-//! The extension module `mdg._core`: take arguments, release the interpreter lock, call the core, hand back.
+//! The extension module `mdg._core`: take arguments, release the interpreter lock, call [`mdg_core`] or
+//! [`mdg_local`], hand back.
 
 use pyo3::prelude::*;
 
 mod buffer;
 mod envelope;
 mod error;
-mod file;
 mod headers;
-mod index;
 mod keys;
 mod recipe;
 

@@ -4,9 +4,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::dialects::AUDIT;
 use super::documents::{self, Place};
 use super::manifest::Manifest;
+use super::names::AUDIT;
 use crate::error::{Error, Result};
 
 /// The document.

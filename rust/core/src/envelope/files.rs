@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dialects::FILES;
 use super::documents::{self, Place};
+use super::names::FILES;
 use crate::digest::{HashList, prefixed};
 use crate::error::{Code, Error, Result};
 

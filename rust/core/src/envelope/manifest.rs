@@ -4,12 +4,11 @@
 //! signature) has a fixed length, so [`Manifest::write`] gives the same number of bytes before and after.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::dialects::{Dialect, MANIFEST, SIGNATURE, VERSION};
 use super::documents::{self, Place, is_date_time, is_uuid};
+use super::names::{MANIFEST, VERSION};
 use crate::base64;
-use crate::digest::prefixed;
 use crate::error::{Code, Error, Result};
 
 /// The document.
@@ -148,20 +147,6 @@ pub struct Encryption {
 /// The only `algorithm` there is.
 pub const ALGORITHM: &str = "AES-256-GCM";
 
-/// What the sender's assertion covers: the envelope, its sender, its first receiver and all that secures the payload.
-/// jmix-rs resolves each of these paths.
-pub const ASSERTED: [&str; 9] = [
-    "manifest.id",
-    "timestamp",
-    "sender.id",
-    "receiver.0.id",
-    "security.payload_hash",
-    "security.encryption.algorithm",
-    "security.encryption.ephemeral_public_key",
-    "security.encryption.iv",
-    "security.encryption.auth_tag",
-];
-
 impl Entity {
     /// From a JSON object {id, name, contact} that a caller hands in. `Misuse` when it is none.
     pub fn given(role: &str, text: &str) -> Result<Self> {
@@ -291,17 +276,6 @@ pub struct Terms {
     pub request: Option<[u8; 32]>,
 }
 
-/// What is known once the payload is sealed.
-#[derive(Debug, Clone)]
-pub struct Sealed {
-    /// SHA-256 of the ciphertext.
-    pub ciphertext: [u8; 32],
-    /// H-list of the payload.
-    pub list: [u8; 32],
-    /// How it was encrypted.
-    pub encryption: Encryption,
-}
-
 impl Terms {
     /// `Misuse` for what the schema does not allow.
     pub fn check(&self) -> Result<()> {
@@ -315,34 +289,5 @@ impl Terms {
             return Err(Error::misuse("classification must be confidential, sensitive or de-identified"));
         }
         Ok(())
-    }
-
-    /// The manifest, its sender's assertion still to be signed.
-    #[must_use]
-    pub fn manifest(&self, dialect: &Dialect, sealed: &Sealed) -> Manifest {
-        let mut ief = json!({
-            "dialect": dialect.name,
-            "kdf_info": dialect.kdf_info,
-            "payload_list_hash": prefixed(&sealed.list),
-        });
-        if let Some(request) = self.request {
-            ief["req"] = base64::encode(&request).into();
-        }
-        Manifest {
-            version: VERSION.into(),
-            id: self.id.clone(),
-            timestamp: self.timestamp.clone(),
-            sender: self.sender.clone(),
-            requester: self.requester.clone(),
-            receiver: vec![self.receiver.clone()],
-            security: Some(Security {
-                classification: Some(self.classification.clone()),
-                payload_hash: Some(prefixed(&sealed.ciphertext)),
-                jws: Some(JwsFile { jws_file: SIGNATURE.into() }),
-                signature: None,
-                encryption: Some(sealed.encryption.clone()),
-            }),
-            extensions: Map::from_iter([("ief".to_owned(), ief)]),
-        }
     }
 }

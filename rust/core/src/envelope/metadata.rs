@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::dialects::{METADATA, VERSION};
 use super::documents::{self, Place, is_date, is_date_time, is_uuid};
+use super::names::{METADATA, VERSION};
 use crate::dicom::{Header, Keyword};
 use crate::error::{Code, Error, Result};
 

@@ -1,26 +1,17 @@
-//! JMIX 1.0 envelopes, default dialect (jmix-interop 2.9, 2.10): [`pack`] makes one, [`unpack`] verifies and opens one.
+//! JMIX envelopes: what every version shares, and a folder for each version.
 //!
 //! [`manifest`], [`metadata`], [`files`] and [`audit`] are the documents, each a type that [`documents`] reads and writes;
-//! [`dialects`] holds what the specification leaves open; [`parts`] finds the pieces of an envelope in a ZIP or a folder;
-//! [`report`] is what a reader says about one. Files, keys, time and randomness are handed in by the caller.
+//! [`names`] says where they stand; [`report`] is what a reader says about an envelope. [`v1`] packs, verifies and opens
+//! JMIX 1.0. Files, keys, time, randomness and threads are handed in by the caller.
 
 pub mod audit;
-pub mod dialects;
 pub mod documents;
 pub mod files;
-mod hashing;
-mod heads;
 pub mod manifest;
 pub mod metadata;
-mod opened;
-pub mod pack;
-pub mod parts;
-mod pass;
+pub mod names;
 pub mod report;
-pub mod unpack;
-
-#[cfg(test)]
-mod tests;
+pub mod v1;
 
 use crate::ReadAt;
 use crate::error::Result;
@@ -29,6 +20,21 @@ use crate::error::Result;
 pub trait Open: Send + Sync {
     /// The file as it was when it was first opened; one that changed since is `E_STORE_CORRUPT`.
     fn open(&self) -> Result<Box<dyn ReadAt + '_>>;
+}
+
+/// Runs work that may be done in any order, on as many threads as the caller has.
+pub trait Workers {
+    /// Calls `work` once for each number below `count`, and returns when all calls have.
+    fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync));
+}
+
+/// Does all work on the caller's own thread.
+pub struct Alone;
+
+impl Workers for Alone {
+    fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        (0..count).for_each(work);
+    }
 }
 
 /// Tells a caller how far a pass is, at most every [`Progress::STEP`] bytes, and lets it stop the pass by an error.

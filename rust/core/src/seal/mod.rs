@@ -1,6 +1,6 @@
-//! Keys and ciphers: from a recipient's public key to sealed bytes.
+//! Keys and ciphers: from a recipient's public key to sealed bytes. Every cipher that an envelope uses is here.
 //!
-//! [`keys`] agrees on a secret and derives the payload key of JMIX 1.0. The cipher itself, one AES-256-GCM message that
-//! passes in pieces, is [`mdg_crypto::gcm`]; the envelope feeds it.
+//! [`keys`] agrees on a secret and derives the payload key; [`gcm`] is the cipher of JMIX 1.0, one AES-256-GCM message.
 
+pub mod gcm;
 pub mod keys;

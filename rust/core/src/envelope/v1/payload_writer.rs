@@ -1,14 +1,22 @@
-//! The moving side of packing: members become tar, ciphertext and a file, one piece at a time ([`super::hashing`]).
+//! Writes a payload: members become tar, ciphertext and a file, one piece at a time; [`super::hashing`] hashes the pieces.
 
-use mdg_crypto::gcm::{Sealer, TAG};
-
-use super::Progress;
-use super::files::Member;
 use super::hashing::{Hashing, Mark, PIECE, Piece};
-use super::pack::Given;
 use crate::archive::tar;
+use crate::envelope::files::Member;
+use crate::envelope::{Open, Progress};
 use crate::error::{Code, Error, Result};
+use crate::seal::gcm::{Sealer, TAG};
 use crate::{ReadAt, WriteAt};
+
+/// One file to be packed.
+pub struct Given<'a> {
+    /// How errors name it.
+    pub part: String,
+    /// Where its bytes are.
+    pub source: Box<dyn Open + 'a>,
+    /// SHA-256 recorded before: other bytes are `E_STORE_CORRUPT`.
+    pub sha256: Option<[u8; 32]>,
+}
 
 /// A member of the tar to be.
 pub(super) struct Planned<'a> {
@@ -30,7 +38,7 @@ pub(super) enum Content<'a> {
 
 impl Planned<'_> {
     /// This member with its digest, which must be the recorded one.
-    pub(super) fn hashed(&self, sha256: [u8; 32]) -> Result<Member> {
+    fn hashed(&self, sha256: [u8; 32]) -> Result<Member> {
         match &self.content {
             Content::File(Given { sha256: Some(recorded), part, .. }) if *recorded != sha256 => Err(Error::refused(
                 Code::StoreCorrupt,
@@ -42,9 +50,9 @@ impl Planned<'_> {
     }
 }
 
-/// The moving side of the pipeline while it writes a tar.
-pub(super) struct Pass<'p, 'q> {
-    hashing: &'p Hashing,
+/// A payload that is being written.
+pub(super) struct PayloadWriter<'p, 'q> {
+    hashing: &'p mut dyn Hashing,
     piece: Piece,
     used: usize,
     sealer: Sealer,
@@ -56,10 +64,10 @@ pub(super) struct Pass<'p, 'q> {
     progress: &'p mut Progress<'q>,
 }
 
-impl<'p, 'q> Pass<'p, 'q> {
+impl<'p, 'q> PayloadWriter<'p, 'q> {
     /// Begins a payload of `total` bytes at `start` of `sink`.
     pub(super) fn new(
-        hashing: &'p Hashing,
+        hashing: &'p mut dyn Hashing,
         sealer: Sealer,
         sink: &'p mut dyn WriteAt,
         start: u64,
@@ -70,9 +78,14 @@ impl<'p, 'q> Pass<'p, 'q> {
         Ok(Self { hashing, piece, used: 0, sealer, crc, sink, start, done: 0, total, progress })
     }
 
-    /// The tag and the CRC-32 of the ciphertext, all of which was flushed.
-    pub(super) fn finish(self) -> ([u8; TAG], u32) {
-        (self.sealer.finish(), self.crc.finalize())
+    /// Of the ciphertext, all of which was flushed: (tag, CRC-32, SHA-256).
+    pub(super) fn finish(self) -> Result<([u8; TAG], u32, [u8; 32])> {
+        Ok((self.sealer.finish(), self.crc.finalize(), self.hashing.finish()?))
+    }
+
+    /// The next member in order with its digest, when all of it was flushed.
+    pub(super) fn hashed(&mut self, member: &Planned<'_>) -> Result<Member> {
+        member.hashed(self.hashing.file()?)
     }
 
     /// Header, content and padding of a member.
@@ -123,13 +136,11 @@ impl<'p, 'q> Pass<'p, 'q> {
         Ok(PIECE - self.used)
     }
 
-    /// Seals and writes what there is, and hands it to the hashing thread.
+    /// Seals and writes what there is, and hands it over to be hashed.
     pub(super) fn flush(&mut self) -> Result<()> {
         let mut piece = std::mem::replace(&mut self.piece, self.hashing.piece()?);
         piece.sealed.resize(self.used, 0);
-        self.sealer
-            .update(&piece.plain[..self.used], &mut piece.sealed)
-            .map_err(|_| Error::misuse("one AES-GCM message cannot carry this study"))?;
+        self.sealer.update(&piece.plain[..self.used], &mut piece.sealed)?;
         self.crc.update(&piece.sealed);
         self.sink.write_at(self.start + self.done, &piece.sealed)?;
         self.done += self.used as u64;

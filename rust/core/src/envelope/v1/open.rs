@@ -5,21 +5,22 @@
 //! [`Files`] while they are still unproven, because the tag stands at the end: the caller keeps them private and throws
 //! them away unless [`verify`] returns `Ok`. Without a key the payload is only hashed.
 
-use mdg_crypto::gcm::{Opener, TAG};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Progress;
-use super::dialects::{DEFAULT, MANIFEST, SIGNATURE};
+use super::container::{Container, Payload};
+use super::dialects::DEFAULT;
 use super::hashing::{Hashing, PIECE};
-use super::manifest::{Manifest, Security};
-use super::opened::Opened;
-use super::parts::{Parts, Payload};
-use super::report::{Report, Verdict};
+use super::payload_reader::{Files, PayloadReader};
 use crate::archive::tar;
 use crate::archive::zip::DosTime;
 use crate::digest::prefixed;
+use crate::envelope::Progress;
+use crate::envelope::manifest::{Manifest, Security};
+use crate::envelope::names::{MANIFEST, SIGNATURE};
+use crate::envelope::report::{Report, Verdict};
 use crate::error::{Code, Error, Result};
+use crate::seal::gcm::{Opener, TAG};
 use crate::seal::keys::{X25519Key, payload_key};
 use crate::{base64, limits, sign};
 
@@ -32,57 +33,41 @@ pub struct Trusted {
     pub public: [u8; 32],
 }
 
-/// Takes the files of a payload in order, unproven. Names are plain relative paths, unique ignoring case.
-pub trait Files {
-    /// A file of `size` bytes begins.
-    fn create(&mut self, name: &str, size: u64) -> Result<()>;
-    /// More of it.
-    fn write(&mut self, bytes: &[u8]) -> Result<()>;
-    /// It is complete.
-    fn close(&mut self) -> Result<()>;
-}
-
-/// Keeps nothing: for verifying.
-pub struct Nowhere;
-
-impl Files for Nowhere {
-    fn create(&mut self, _: &str, _: u64) -> Result<()> {
-        Ok(())
-    }
-
-    fn write(&mut self, _: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(())
-    }
+/// What an envelope must be for its reader.
+pub struct Expected<'a> {
+    /// Who may have signed it.
+    pub trust: &'a [Trusted],
+    /// SHA-256 of the signed request that it must answer.
+    pub request: Option<[u8; 32]>,
+    /// Entity id of the holder of `key`; an envelope whose manifest names others opens with a warning.
+    pub receiver: Option<&'a str>,
+    /// Opens the payload; without it only the ciphertext is hashed.
+    pub key: Option<&'a X25519Key>,
 }
 
 /// What the clear parts say, which nobody has checked.
-pub fn inspect(parts: Parts<'_>) -> Result<Report> {
-    let manifest = Manifest::read(&parts.manifest)?;
-    let mut report = Report::of(&manifest, Sha256::digest(&parts.manifest).into(), presented(&parts, &manifest));
-    report.payload_bytes = parts.payload.as_ref().map(|payload| payload.size);
+pub fn inspect(container: Container<'_>) -> Result<Report> {
+    let manifest = Manifest::read(&container.manifest)?;
+    let mut report =
+        Report::of(&manifest, Sha256::digest(&container.manifest).into(), presented(&container, &manifest));
+    report.payload_bytes = container.payload.as_ref().map(|payload| payload.size);
     report.notes.push("nothing here is proven: no key was used, and anybody may have written it".into());
-    report.warnings.extend(parts.warnings);
-    report.unsigned = parts.unsigned;
+    report.warnings.extend(container.warnings);
+    report.unsigned = container.unsigned;
     Ok(report)
 }
 
-/// Verifies an envelope; with `key` opens it into `files`. `request`: SHA-256 of the signed request that it must answer.
-/// `receiver`: the entity id of the holder of `key`; an envelope whose manifest names others opens with a warning.
+/// Verifies an envelope; if a key is given, opens it into `files`.
 pub fn verify(
-    parts: Parts<'_>,
-    trust: &[Trusted],
-    request: Option<[u8; 32]>,
-    receiver: Option<&str>,
-    key: Option<&X25519Key>,
+    container: Container<'_>,
+    expected: &Expected<'_>,
     files: &mut dyn Files,
+    hashing: &mut dyn Hashing,
     progress: &mut Progress<'_>,
 ) -> Result<Report> {
-    let signer = signature(&parts, trust)?;
-    let manifest = Manifest::read(&parts.manifest)?;
+    let Expected { trust, request, receiver, key } = *expected;
+    let signer = signature(&container, trust)?;
+    let manifest = Manifest::read(&container.manifest)?;
     let for_sender = |known: &&Trusted| known.sender.as_ref().is_none_or(|sender| *sender == manifest.sender.id);
     if !trust.iter().filter(for_sender).any(|known| known.public == signer) {
         return Err(Error::refused(Code::SigKey, SIGNATURE, "its key is trusted, but not for this sender"));
@@ -93,7 +78,7 @@ pub fn verify(
     known_dialect(&manifest)?;
     let security = manifest.security.as_ref();
     let security = security.ok_or_else(|| Error::refused(Code::Schema, MANIFEST, "security is missing"))?;
-    let payload = parts.payload.as_ref().ok_or_else(|| {
+    let payload = container.payload.as_ref().ok_or_else(|| {
         Error::refused(
             Code::ZipName,
             "envelope",
@@ -104,21 +89,22 @@ pub fn verify(
         return Err(Error::refused(Code::Limit, DEFAULT.payload, "longer than one AES-GCM message can safely be"));
     }
 
-    let mut report = Report::of(&manifest, Sha256::digest(&parts.manifest).into(), Verdict::Full);
+    let mut report = Report::of(&manifest, Sha256::digest(&container.manifest).into(), Verdict::Full);
     report.payload_bytes = Some(payload.size);
     report.notes = labels(&manifest, key.is_some());
     if payload.size > limits::PAYLOAD_JMIX_1_0_WARN {
         report.warnings.push("more than 2 GiB: other readers of JMIX 1.0 hold the whole payload in memory".into());
     }
     report.warnings.extend(addressed(&manifest, receiver));
-    report.warnings.extend(assertion_warning(&parts.manifest, &manifest, &signer));
-    if parts.time.is_none_or(|time| DosTime::from_timestamp(&manifest.timestamp) != Some(time)) && payload.crc.is_some()
+    report.warnings.extend(assertion_warning(&container.manifest, &manifest, &signer));
+    if container.time.is_none_or(|time| DosTime::from_timestamp(&manifest.timestamp) != Some(time))
+        && payload.crc.is_some()
     {
         report.warnings.push("ZIP times are not the time of the manifest; they are not signed".into());
     }
 
     let sealed = Sealed::of(security)?;
-    let opened = pass(payload, &sealed, key, files, progress).map_err(|error| for_whom(error, &manifest))?;
+    let opened = pass(payload, &sealed, key, files, hashing, progress).map_err(|error| for_whom(error, &manifest))?;
     if let Some(opened) = opened {
         opened.check(&manifest, &mut report)?;
     }
@@ -126,14 +112,14 @@ pub fn verify(
     report.verified = true;
     // Only this dialect opens; without the key nothing but the manifest can name it.
     report.dialect = report.dialect.or_else(|| report.opened.then(|| DEFAULT.name.into()));
-    report.warnings.extend(parts.warnings);
-    report.unsigned = parts.unsigned;
+    report.warnings.extend(container.warnings);
+    report.unsigned = container.unsigned;
     Ok(report)
 }
 
 /// The trusted key whose signature covers the exact bytes of the manifest (seg/1 4.2; 13.4 for one that is missing).
-fn signature(parts: &Parts<'_>, trust: &[Trusted]) -> Result<[u8; 32]> {
-    let Some(jws) = &parts.signature else {
+fn signature(container: &Container<'_>, trust: &[Trusted]) -> Result<[u8; 32]> {
+    let Some(jws) = &container.signature else {
         return Err(Error::refused(
             Code::Downgrade,
             SIGNATURE,
@@ -142,10 +128,10 @@ fn signature(parts: &Parts<'_>, trust: &[Trusted]) -> Result<[u8; 32]> {
     };
     let keys: Vec<_> = trust.iter().map(|known| known.public).collect();
     let verified = sign::verify_jws(SIGNATURE, jws, sign::TYP_MANIFEST, &keys)?;
-    if verified.payload == parts.manifest {
+    if verified.payload == container.manifest {
         return Ok(verified.public);
     }
-    let why = match covers(&verified.payload, &parts.manifest) {
+    let why = match covers(&verified.payload, &container.manifest) {
         Verdict::Partial => "covers the manifest without its security block, so not the payload (verdict partial)",
         _ => "covers another manifest",
     };
@@ -169,12 +155,15 @@ fn covers(signed: &[u8], manifest: &[u8]) -> Verdict {
 }
 
 /// The verdict that an envelope would get if its signature verified.
-fn presented(parts: &Parts<'_>, manifest: &Manifest) -> Verdict {
-    let signed = parts.signature.as_ref().and_then(|jws| base64::decode_url(jws.split(|byte| *byte == b'.').nth(1)?));
+fn presented(container: &Container<'_>, manifest: &Manifest) -> Verdict {
+    let signed =
+        container.signature.as_ref().and_then(|jws| base64::decode_url(jws.split(|byte| *byte == b'.').nth(1)?));
     let fields = manifest.sender.assertion.as_ref().map(|assertion| &assertion.signed_fields);
     match (signed, fields) {
-        (Some(signed), _) => covers(&signed, &parts.manifest),
-        (None, Some(fields)) if asserted(&parts.manifest, fields).is_ok_and(|a| a.meaningless) => Verdict::Meaningless,
+        (Some(signed), _) => covers(&signed, &container.manifest),
+        (None, Some(fields)) if asserted(&container.manifest, fields).is_ok_and(|a| a.meaningless) => {
+            Verdict::Meaningless
+        }
         _ => Verdict::None,
     }
 }
@@ -278,40 +267,37 @@ fn pass<'f>(
     sealed: &Sealed,
     key: Option<&X25519Key>,
     files: &'f mut dyn Files,
+    hashing: &mut dyn Hashing,
     progress: &mut Progress<'_>,
-) -> Result<Option<Opened<'f>>> {
+) -> Result<Option<PayloadReader<'f>>> {
     let key = key.map(|key| key.agree(&sealed.ephemeral).map(|shared| payload_key(&shared, DEFAULT.kdf_info)));
     let key = key.transpose()?;
     // A tag answers only at the end. The first block is a tar header under the right key and noise under any other.
     let fits = key.as_ref().map_or(Ok(true), |key| begins_as_tar(payload, key, &sealed.iv))?;
     let opener = key.filter(|_| fits).map(|key| Opener::new(&key, &sealed.iv));
-    let ((opened, crc), ciphertext) = Hashing::beside(|hashing| {
-        let mut crc = crc32fast::Hasher::new();
-        let mut opening = opener.map(|opener| (opener, Opened::new(payload.size, files)));
-        let mut at = 0;
-        while at < payload.size {
-            let mut piece = hashing.piece()?;
-            let take = usize::try_from(payload.size - at).map_or(PIECE, |left| left.min(PIECE));
-            piece.sealed.resize(take, 0);
-            payload.read_at(at, &mut piece.sealed)?;
-            crc.update(&piece.sealed);
-            if let Some((opener, opened)) = &mut opening {
-                let plain = &mut piece.plain[..take];
-                opener
-                    .update(&piece.sealed, plain)
-                    .map_err(|_| Error::refused(Code::Limit, DEFAULT.payload, "longer than one AES-GCM message"))?;
-                opened.take(plain, &mut piece.marks)?;
-            }
-            at += take as u64;
-            hashing.pass(piece)?;
-            progress.report(at, payload.size)?;
+    let mut crc = crc32fast::Hasher::new();
+    let mut opening = opener.map(|opener| (opener, PayloadReader::new(payload.size, files)));
+    let mut at = 0;
+    while at < payload.size {
+        let mut piece = hashing.piece()?;
+        let take = usize::try_from(payload.size - at).map_or(PIECE, |left| left.min(PIECE));
+        piece.sealed.resize(take, 0);
+        payload.read_at(at, &mut piece.sealed)?;
+        crc.update(&piece.sealed);
+        if let Some((opener, reader)) = &mut opening {
+            let plain = &mut piece.plain[..take];
+            opener.update(DEFAULT.payload, &piece.sealed, plain)?;
+            reader.take(plain, &mut piece.marks)?;
         }
-        let opened = match opening {
-            Some((opener, opened)) => Some((opener.finish(&sealed.tag).is_ok(), opened.hashed(hashing)?)),
-            None => None,
-        };
-        Ok((opened, crc.finalize()))
-    })?;
+        at += take as u64;
+        hashing.pass(piece)?;
+        progress.report(at, payload.size)?;
+    }
+    let opened = match opening {
+        Some((opener, reader)) => Some((opener.finish(&sealed.tag), reader.hashed(hashing)?)),
+        None => None,
+    };
+    let (crc, ciphertext) = (crc.finalize(), hashing.finish()?);
 
     let refused = |code, why: &str| Err(Error::refused(code, DEFAULT.payload, why));
     if prefixed(&ciphertext) != sealed.hash {
@@ -340,6 +326,6 @@ fn begins_as_tar(payload: &Payload<'_>, key: &[u8; 32], iv: &[u8; 12]) -> Result
         return Ok(true);
     }
     payload.read_at(0, &mut sealed)?;
-    let worked = Opener::new(key, iv).update(&sealed, &mut plain).is_ok();
+    let worked = Opener::new(key, iv).update(DEFAULT.payload, &sealed, &mut plain).is_ok();
     Ok(worked && tar::is_header(&plain))
 }

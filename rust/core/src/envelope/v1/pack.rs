@@ -5,36 +5,30 @@
 //! (tag, hash, signature) go into places whose lengths were known before. Sources, time, randomness and the sink come
 //! from the caller. jmix-interop 2.10 "Writer".
 
-use hkdf::Hkdf;
-use mdg_crypto::gcm::Sealer;
-use serde::Serialize;
-use sha2::{Digest, Sha256, Sha512};
+use std::sync::OnceLock;
 
-use super::dialects::{AUDIT, DEFAULT, DICOM, FILES, MANIFEST, METADATA, OTHER, SIGNATURE};
-use super::files::{self, Member};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::dialects::DEFAULT;
 use super::hashing::Hashing;
-use super::manifest::{ASSERTED, Assertion, Encryption, Manifest, Sealed, SigningKey, Terms};
-use super::metadata::{Identifier, Metadata, Study};
-use super::pass::{Content, Pass, Planned};
-use super::{Open, Progress, audit, documents};
+use super::manifest::{self, Sealed};
+use super::payload_writer::{Content, Given, PayloadWriter, Planned};
 use crate::archive::tar;
 use crate::archive::zip::{DosTime, Layout};
 use crate::dicom::{self, Keyword};
 use crate::digest::prefixed;
+use crate::envelope::audit;
+use crate::envelope::files::{self, Member};
+use crate::envelope::manifest::{Encryption, Terms};
+use crate::envelope::metadata::{Identifier, Metadata, Study};
+use crate::envelope::names::{AUDIT, DICOM, FILES, MANIFEST, METADATA, OTHER, SIGNATURE};
+use crate::envelope::{Progress, Workers};
 use crate::error::{Code, Error, Result};
-use crate::seal::keys::{Secret, X25519Key, payload_key};
-use crate::sign::{self, Ed25519Key, TYP_MANIFEST};
-use crate::{WriteAt, base64, limits};
-
-/// One file to be packed.
-pub struct Given<'a> {
-    /// How errors name it.
-    pub part: String,
-    /// Where its bytes are.
-    pub source: Box<dyn Open + 'a>,
-    /// SHA-256 recorded before: other bytes are `E_STORE_CORRUPT`.
-    pub sha256: Option<[u8; 32]>,
-}
+use crate::seal::gcm::Sealer;
+use crate::seal::keys::{X25519Key, payload_key};
+use crate::sign::{Ed25519Key, TYP_MANIFEST};
+use crate::{WriteAt, limits};
 
 /// What to pack, for whom, and the randomness for it.
 pub struct Order<'a> {
@@ -56,17 +50,6 @@ pub struct Order<'a> {
     pub ephemeral: X25519Key,
     /// Random.
     pub iv: [u8; 12],
-}
-
-/// 32 secret bytes for `purpose` from 64 random ones and what makes this run unlike any other, so that a cloned machine
-/// which repeats its random numbers does not repeat a key (seg/1 9.4).
-#[must_use]
-pub fn hedged(random: &[u8; 64], purpose: &str, context: &[u8]) -> Secret {
-    let mut secret = Secret::default();
-    Hkdf::<Sha512>::new(None, random)
-        .expand_multi_info(&[purpose.as_bytes(), &[0], context], secret.as_mut_slice())
-        .expect("HKDF-SHA512 gives up to 16,320 bytes");
-    secret
 }
 
 /// What was packed.
@@ -114,8 +97,8 @@ struct Finished {
 
 impl<'a> Plan<'a> {
     /// Reads the headers and decides names and lengths. `E_DICOM` and `E_DICOM_IDENTITY` name the file that is broken or
-    /// of another study or patient; `Misuse` for an order that makes no envelope.
-    pub fn new(order: Order<'a>) -> Result<Self> {
+    /// of another study or patient; `Misuse` for an order that makes no envelope. `workers` read the headers.
+    pub fn new(order: Order<'a>, workers: &dyn Workers) -> Result<Self> {
         order.terms.check()?;
         let counts = (order.instances.len() as u64, order.files.len() as u64);
         if counts.0 + counts.1 == 0 {
@@ -125,7 +108,7 @@ impl<'a> Plan<'a> {
             return Err(Error::misuse("too many files for one envelope"));
         }
         let mut study = Study::default();
-        let mut members = instances(order.instances, &mut study)?;
+        let mut members = instances(order.instances, &mut study, workers)?;
         for (name, given) in order.files {
             let size = given.source.open()?.size();
             members.push(Planned { name: format!("{OTHER}{name}"), size, content: Content::File(given) });
@@ -159,8 +142,13 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Writes the ZIP form.
-    pub fn zip(self, sink: &mut dyn WriteAt, progress: &mut Progress<'_>) -> Result<Packed> {
+    /// Writes the ZIP form: (manifest.json as it stands in it, report).
+    pub fn zip(
+        self,
+        sink: &mut dyn WriteAt,
+        hashing: &mut dyn Hashing,
+        progress: &mut Progress<'_>,
+    ) -> Result<(Vec<u8>, Packed)> {
         let time = DosTime::from_timestamp(&self.terms.timestamp)
             .ok_or_else(|| Error::misuse("timestamp was checked when the plan was made"))?;
         let blank = self.documents(&self.blank())?;
@@ -168,7 +156,7 @@ impl<'a> Plan<'a> {
         let layout = Layout::new(sizes.chain([(DEFAULT.payload, self.payload)]), time)?;
         let place = |index| layout.content(index).ok_or_else(|| Error::misuse("the layout has four entries"));
 
-        let done = self.seal(sink, place(3)?, progress)?;
+        let done = self.seal(sink, place(3)?, hashing, progress)?;
         let mut crcs = Vec::new();
         for (index, ((name, data), (_, reserved))) in done.documents.iter().zip(&blank).enumerate() {
             if data.len() != reserved.len() {
@@ -179,40 +167,50 @@ impl<'a> Plan<'a> {
         }
         crcs.push(done.crc);
         layout.finish(&crcs, sink)?;
-        Ok(Packed { length: layout.length(), ..done.report })
+        let [(_, manifest), ..] = done.documents;
+        Ok((manifest, Packed { length: layout.length(), ..done.report }))
     }
 
     /// Writes the payload of the directory form to `payload` and gives the documents that stand beside it.
-    pub fn directory(self, payload: &mut dyn WriteAt, progress: &mut Progress<'_>) -> Result<([Document; 3], Packed)> {
-        let done = self.seal(payload, 0, progress)?;
+    pub fn directory(
+        self,
+        payload: &mut dyn WriteAt,
+        hashing: &mut dyn Hashing,
+        progress: &mut Progress<'_>,
+    ) -> Result<([Document; 3], Packed)> {
+        let done = self.seal(payload, 0, hashing, progress)?;
         Ok((done.documents, done.report))
     }
 
     /// The one pass.
-    fn seal(&self, sink: &mut dyn WriteAt, start: u64, progress: &mut Progress<'_>) -> Result<Finished> {
+    fn seal(
+        &self,
+        sink: &mut dyn WriteAt,
+        start: u64,
+        hashing: &mut dyn Hashing,
+        progress: &mut Progress<'_>,
+    ) -> Result<Finished> {
         let key = payload_key(&self.ephemeral.agree(&self.recipient)?, DEFAULT.kdf_info);
-        let ((members, tag, crc), ciphertext) = Hashing::beside(|hashing| {
-            let mut pass = Pass::new(hashing, Sealer::new(&key, &self.iv), sink, start, self.payload, progress)?;
-            for member in &self.members {
-                pass.member(member)?;
-            }
-            pass.flush()?;
-            let mut members = Vec::new();
-            for member in &self.members {
-                members.push(member.hashed(hashing.file()?)?);
-            }
-            let list = files::write(&members)?;
-            if list.len() != self.list {
-                return Err(Error::misuse("files.json outgrew its place"));
-            }
-            let list = Planned { name: FILES.into(), size: list.len() as u64, content: Content::Bytes(list) };
-            pass.member(&list)?;
-            pass.bytes(&tar::END)?;
-            pass.flush()?;
-            members.push(list.hashed(hashing.file()?)?);
-            let (tag, crc) = pass.finish();
-            Ok((members, tag, crc))
-        })?;
+        let sealer = Sealer::new(&key, &self.iv);
+        let mut writer = PayloadWriter::new(hashing, sealer, sink, start, self.payload, progress)?;
+        for member in &self.members {
+            writer.member(member)?;
+        }
+        writer.flush()?;
+        let mut members = Vec::new();
+        for member in &self.members {
+            members.push(writer.hashed(member)?);
+        }
+        let list = files::write(&members)?;
+        if list.len() != self.list {
+            return Err(Error::misuse("files.json outgrew its place"));
+        }
+        let list = Planned { name: FILES.into(), size: list.len() as u64, content: Content::Bytes(list) };
+        writer.member(&list)?;
+        writer.bytes(&tar::END)?;
+        writer.flush()?;
+        members.push(writer.hashed(&list)?);
+        let (tag, crc, ciphertext) = writer.finish()?;
         let encryption = Encryption::new(&self.ephemeral.public(), &self.iv, &tag);
         let sealed = Sealed { ciphertext, list: files::list_hash(&members), encryption };
         let documents = self.documents(&sealed)?;
@@ -237,50 +235,25 @@ impl<'a> Plan<'a> {
 
     /// manifest.json, manifest.jws and audit.json.
     fn documents(&self, sealed: &Sealed) -> Result<[Document; 3]> {
-        let mut manifest = self.terms.manifest(&DEFAULT, sealed);
-        manifest.sender.assertion = Some(self.assertion(&manifest)?);
+        let manifest = manifest::write(&self.terms, sealed, self.signer)?;
         let bytes = manifest.write()?;
         let signature = self.signer.sign_jws(&bytes, TYP_MANIFEST).into_bytes();
         Ok([(MANIFEST, bytes), (SIGNATURE, signature), (AUDIT, audit::created(&manifest)?)])
     }
-
-    /// The sender's assertion, for readers that know no `manifest.jws` (jmix-interop 2.6). It holds for a year.
-    fn assertion(&self, manifest: &Manifest) -> Result<Assertion> {
-        let root = serde_json::to_value(manifest).map_err(|_| Error::misuse("a manifest is a JSON object"))?;
-        let public = self.signer.public();
-        Ok(Assertion {
-            signing_key: SigningKey {
-                alg: "Ed25519".into(),
-                public_key: base64::encode(&public),
-                fingerprint: sign::fingerprint(&public),
-            },
-            key_reference: None,
-            signed_fields: ASSERTED.map(str::to_owned).into(),
-            signature: base64::encode(&self.signer.sign(&sign::asserted(&root, &ASSERTED)?.bytes)),
-            expires_at: Some(documents::a_year_later(&self.terms.timestamp)?),
-            directory_attestation: None,
-        })
-    }
 }
 
-/// Headers are read in batches by as many threads as there are cores, and folded in order.
+/// Headers are read in batches, so that those of a large study are not held all at once, and folded in order.
 const BATCH: usize = 512;
 
-fn instances<'a>(given: Vec<Given<'a>>, study: &mut Study) -> Result<Vec<Planned<'a>>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut members = Vec::with_capacity(given.len());
+fn instances<'a>(given: Vec<Given<'a>>, study: &mut Study, workers: &dyn Workers) -> Result<Vec<Planned<'a>>> {
     let mut sizes = Vec::with_capacity(given.len());
     for batch in given.chunks(BATCH) {
-        let headers = std::thread::scope(|scope| {
-            let share = batch.len().div_ceil(threads);
-            let work = |share: &'_ [Given<'a>]| share.iter().map(header).collect::<Vec<_>>();
-            let begin = |share| std::thread::Builder::new().spawn_scoped(scope, move || work(share));
-            let running = batch.chunks(share).map(begin).collect::<std::io::Result<Vec<_>>>();
-            let running = running.map_err(|error| Error::source("header thread", error.to_string()))?;
-            Ok(running.into_iter().map(|thread| thread.join().unwrap_or_default()).collect::<Vec<_>>())
-        })?;
-        for (given, header) in batch.iter().zip(headers.into_iter().flatten()) {
-            let (header, size) = header?;
+        let headers: Vec<OnceLock<_>> = batch.iter().map(|_| OnceLock::new()).collect();
+        workers.each(batch.len(), &|index| {
+            headers[index].get_or_init(|| header(&batch[index]));
+        });
+        for (given, header) in batch.iter().zip(headers) {
+            let (header, size) = header.into_inner().ok_or_else(|| Error::source("header thread", "stopped"))??;
             study.add(&header, &given.part)?;
             let uid = header.text(Keyword::SOPInstanceUID).ok_or_else(|| {
                 Error::refused(Code::Dicom, &given.part, "has no SOPInstanceUID; it can go along as a file")
@@ -288,13 +261,8 @@ fn instances<'a>(given: Vec<Given<'a>>, study: &mut Study) -> Result<Vec<Planned
             sizes.push((format!("{DICOM}{uid}.dcm"), size));
         }
     }
-    if sizes.len() != given.len() {
-        return Err(Error::source("header thread", "stopped"));
-    }
-    for (given, (name, size)) in given.into_iter().zip(sizes) {
-        members.push(Planned { name, size, content: Content::File(given) });
-    }
-    Ok(members)
+    let planned = |(given, (name, size))| Planned { name, size, content: Content::File(given) };
+    Ok(given.into_iter().zip(sizes).map(planned).collect())
 }
 
 fn header(given: &Given<'_>) -> Result<(dicom::Header, u64)> {

@@ -1,13 +1,17 @@
 use std::collections::BTreeMap;
 
-use super::manifest::{Entity, Terms};
-use super::metadata::Identifier;
-use super::pack::{Given, Order, Plan};
-use super::parts::Parts;
-use super::report::Report;
-use super::unpack::{Files, Nowhere, Trusted, inspect, verify};
-use super::*;
-use crate::error::{Code, Error};
+use super::container::Container;
+use super::hashing::InTurn;
+use super::open::{Expected, Trusted, inspect};
+use super::pack::{Order, Plan};
+use super::payload_reader::{Files, Nowhere};
+use super::payload_writer::Given;
+use crate::ReadAt;
+use crate::envelope::manifest::{Entity, Terms};
+use crate::envelope::metadata::Identifier;
+use crate::envelope::report::Report;
+use crate::envelope::{Alone, Open, Progress};
+use crate::error::{Code, Error, Result};
 use crate::seal::keys::X25519Key;
 use crate::sign::Ed25519Key;
 
@@ -105,10 +109,23 @@ fn order<'a>(signer: &'a Ed25519Key, instances: Vec<Vec<u8>>) -> Order<'a> {
 fn packed(instances: Vec<Vec<u8>>) -> Vec<u8> {
     let signer = Ed25519Key::from_seed(&SIGNER);
     let mut out = Vec::new();
-    let plan = Plan::new(order(&signer, instances)).expect("one study");
-    let report = plan.zip(&mut out, &mut Progress::default()).expect("memory");
+    let plan = Plan::new(order(&signer, instances), &Alone).expect("one study");
+    let (_, report) = plan.zip(&mut out, &mut InTurn::default(), &mut Progress::default()).expect("memory");
     assert_eq!(report.length, out.len() as u64);
     out
+}
+
+/// [`super::open::verify`] with each expectation in its place.
+fn verify(
+    container: Container<'_>,
+    trust: &[Trusted],
+    request: Option<[u8; 32]>,
+    receiver: Option<&str>,
+    key: Option<&X25519Key>,
+    files: &mut dyn Files,
+) -> Result<Report> {
+    let expected = Expected { trust, request, receiver, key };
+    super::open::verify(container, &expected, files, &mut InTurn::default(), &mut Progress::default())
 }
 
 fn trust() -> Vec<Trusted> {
@@ -117,7 +134,7 @@ fn trust() -> Vec<Trusted> {
 
 fn open(zip: &dyn ReadAt, files: &mut dyn Files) -> Result<Report> {
     let key = X25519Key::from_secret(&RECIPIENT);
-    verify(Parts::of_zip(zip)?, &trust(), Some([3; 32]), None, Some(&key), files, &mut Progress::default())
+    verify(Container::of_zip(zip)?, &trust(), Some([3; 32]), None, Some(&key), files)
 }
 
 fn code<T>(result: Result<T>) -> Option<Code> {
@@ -137,17 +154,9 @@ fn what_is_packed_is_opened_whatever_the_sizes() {
         for (index, file) in files.iter().enumerate() {
             assert!(kept.0[&format!("dicom/1.2.3.{index}.dcm")] == *file, "instance {index}");
         }
-        let verified = verify(
-            Parts::of_zip(&zip).expect("ZIP"),
-            &trust(),
-            None,
-            None,
-            None,
-            &mut Nowhere,
-            &mut Progress::default(),
-        );
+        let verified = verify(Container::of_zip(&zip).expect("ZIP"), &trust(), None, None, None, &mut Nowhere);
         assert_eq!(verified.map(|report| (report.ok, report.opened, report.instances)), Ok((true, false, None)));
-        assert!(!inspect(Parts::of_zip(&zip).expect("ZIP")).expect("readable").ok);
+        assert!(!inspect(Container::of_zip(&zip).expect("ZIP")).expect("readable").ok);
     }
 }
 
@@ -174,15 +183,7 @@ fn keys_and_requests_are_the_right_ones() {
     let zip = packed(vec![instance("1.2", "P1", 1, 300)]);
     let (mine, other) = (X25519Key::from_secret(&RECIPIENT), X25519Key::from_secret(&[8; 32]));
     let with = |trust: &[Trusted], request, key| {
-        code(verify(
-            Parts::of_zip(&zip).expect("ZIP"),
-            trust,
-            request,
-            None,
-            Some(key),
-            &mut Nowhere,
-            &mut Progress::default(),
-        ))
+        code(verify(Container::of_zip(&zip).expect("ZIP"), trust, request, None, Some(key), &mut Nowhere))
     };
     let mut for_another = trust();
     for_another[0].sender = Some("org:c".into());
@@ -197,13 +198,13 @@ fn keys_and_requests_are_the_right_ones() {
 #[test]
 fn one_envelope_holds_one_study_of_one_patient() {
     let signer = Ed25519Key::from_seed(&SIGNER);
-    let plan = |files| code(Plan::new(order(&signer, files)));
+    let plan = |files| code(Plan::new(order(&signer, files), &Alone));
     let first = || instance("1.2", "P1", 1, 0);
     assert_eq!(plan(vec![first(), instance("1.3", "P1", 2, 0)]), Some(Code::DicomIdentity));
     assert_eq!(plan(vec![first(), instance("1.2", "P2", 2, 0)]), Some(Code::DicomIdentity));
     assert_eq!(plan(vec![first(), first()]), Some(Code::DicomIdentity));
     assert_eq!(plan(vec![first(), b"no DICOM".to_vec()]), Some(Code::NotDicom));
-    assert!(matches!(Plan::new(order(&signer, vec![instance("1.2", "P9", 1, 0)])), Err(Error::Misuse { .. })));
+    assert!(matches!(Plan::new(order(&signer, vec![instance("1.2", "P9", 1, 0)]), &Alone), Err(Error::Misuse { .. })));
 }
 
 /// The entries of a packed envelope in another order, every header right.
@@ -242,7 +243,7 @@ fn the_entries_of_a_zip_stand_in_one_order() {
 
 #[test]
 fn what_is_no_envelope_is_called_what_it_is() {
-    let why = |data: &[u8]| Parts::of_zip(&data.to_vec()).err().expect("no envelope").to_string();
+    let why = |data: &[u8]| Container::of_zip(&data.to_vec()).err().expect("no envelope").to_string();
     assert!(why(b"# README, a text of some length").ends_with("not a ZIP file"));
     assert!(why(b"short").contains("not a ZIP file"));
     let zip = packed(vec![instance("1.2", "P1", 1, 300)]);
@@ -260,8 +261,8 @@ fn what_is_no_envelope_is_called_what_it_is() {
 fn a_wrong_key_is_told_for_whom_the_envelope_is() {
     let zip = packed(vec![instance("1.2", "P1", 1, 300)]);
     let other = X25519Key::from_secret(&[8; 32]);
-    let parts = Parts::of_zip(&zip).expect("ZIP");
-    let error = verify(parts, &trust(), None, None, Some(&other), &mut Nowhere, &mut Progress::default());
+    let parts = Container::of_zip(&zip).expect("ZIP");
+    let error = verify(parts, &trust(), None, None, Some(&other), &mut Nowhere);
     let error = error.expect_err("another key").to_string();
     assert_eq!(error, "E_NO_RECIPIENT: payload.encrypted: sealed for \"b\"; the key given is another");
 }
@@ -271,9 +272,8 @@ fn an_envelope_that_names_another_receiver_opens_with_a_warning() {
     let zip = packed(vec![instance("1.2", "P1", 1, 300)]);
     let mine = X25519Key::from_secret(&RECIPIENT);
     let warnings = |receiver| {
-        let parts = Parts::of_zip(&zip).expect("ZIP");
-        let report = verify(parts, &trust(), None, receiver, Some(&mine), &mut Nowhere, &mut Progress::default())
-            .expect("opens");
+        let parts = Container::of_zip(&zip).expect("ZIP");
+        let report = verify(parts, &trust(), None, receiver, Some(&mine), &mut Nowhere).expect("opens");
         report.warnings
     };
     assert_eq!(warnings(None), [""; 0]);
@@ -310,7 +310,7 @@ fn files_of_8_gib_and_more_are_refused_by_name_whatever_they_add_up_to() {
             let given = Given { part: format!("large {number}"), source: Box::new(Claimed(size)), sha256: None };
             order.files.push((format!("{number}"), given));
         }
-        let error = Plan::new(order).err().expect("too large");
+        let error = Plan::new(order, &Alone).err().expect("too large");
         assert_eq!(error, Error::misuse("large 0: a payload file must be shorter than 8 GiB"));
     }
     let mut order = order(&signer, vec![instance("1.2", "P1", 1, 0)]);
@@ -318,7 +318,7 @@ fn files_of_8_gib_and_more_are_refused_by_name_whatever_they_add_up_to() {
         let given = Given { part: "large".into(), source: Box::new(Claimed((1 << 33) - 1)), sha256: None };
         order.files.push((format!("{number}"), given));
     }
-    let error = Plan::new(order).err().expect("over 60 GiB").to_string();
+    let error = Plan::new(order, &Alone).err().expect("over 60 GiB").to_string();
     assert!(error.contains("60 GiB"), "{error}");
 }
 
@@ -334,17 +334,8 @@ fn a_payload_that_is_as_it_was_signed_under_a_wrong_crc_is_damaged() {
     changed[(payload.offset + payload.size / 2) as usize] ^= 1;
     let key = X25519Key::from_secret(&RECIPIENT);
     for key in [None, Some(&key)] {
-        let checked = |zip: &Vec<u8>| {
-            code(verify(
-                Parts::of_zip(zip).expect("ZIP"),
-                &trust(),
-                None,
-                None,
-                key,
-                &mut Nowhere,
-                &mut Progress::default(),
-            ))
-        };
+        let checked =
+            |zip: &Vec<u8>| code(verify(Container::of_zip(zip).expect("ZIP"), &trust(), None, None, key, &mut Nowhere));
         assert_eq!(checked(&wrong), Some(Code::ZipCrc));
         // The CRC is wrong here as well, and the signed hash says more.
         assert_eq!(checked(&changed), Some(Code::PayloadHash));
@@ -356,15 +347,18 @@ fn a_file_that_is_not_the_indexed_one_stops_the_pass() {
     let signer = Ed25519Key::from_seed(&SIGNER);
     let mut order = order(&signer, vec![instance("1.2", "P1", 1, 0)]);
     order.instances[0].sha256 = Some([0; 32]);
-    let plan = Plan::new(order).expect("one study");
-    assert_eq!(code(plan.zip(&mut Vec::new(), &mut Progress::default())), Some(Code::StoreCorrupt));
+    let plan = Plan::new(order, &Alone).expect("one study");
+    assert_eq!(
+        code(plan.zip(&mut Vec::new(), &mut InTurn::default(), &mut Progress::default())),
+        Some(Code::StoreCorrupt)
+    );
 }
 
 #[test]
 fn a_pass_can_be_stopped_from_outside() {
     let signer = Ed25519Key::from_seed(&SIGNER);
     let mut stop = |_: u64, _: u64| Err(Error::misuse("stopped"));
-    let plan = Plan::new(order(&signer, vec![instance("1.2", "P1", 1, 0)])).expect("one study");
-    let stopped = plan.zip(&mut Vec::new(), &mut Progress::to(&mut stop));
+    let plan = Plan::new(order(&signer, vec![instance("1.2", "P1", 1, 0)]), &Alone).expect("one study");
+    let stopped = plan.zip(&mut Vec::new(), &mut InTurn::default(), &mut Progress::to(&mut stop));
     assert!(matches!(stopped, Err(Error::Misuse { .. })));
 }

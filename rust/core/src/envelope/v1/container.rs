@@ -1,17 +1,18 @@
-//! The pieces of an envelope, from a ZIP or from a folder: small documents held, the payload left where it is.
+//! The ZIP or folder that holds an envelope: small documents held, the payload left where it is.
 //!
 //! Exactly the names of the default dialect may be there. The ZIP is read as [`zip`] does, and the bytes that no check
 //! covers are listed. jmix-interop 2.10 "Reader" step 1; seg/1 2.5, 2.6, 14.
 
-use super::audit;
-use super::dialects::{AUDIT, DEFAULT, MANIFEST, SIGNATURE};
-use super::report::Unsigned;
+use super::dialects::DEFAULT;
 use crate::archive::zip::{self, Archive, DosTime};
+use crate::envelope::audit;
+use crate::envelope::names::{AUDIT, MANIFEST, SIGNATURE};
+use crate::envelope::report::Unsigned;
 use crate::error::{Code, Error, Result};
 use crate::{ReadAt, limits};
 
-/// An envelope taken apart.
-pub struct Parts<'a> {
+/// The ZIP or folder of an envelope.
+pub struct Container<'a> {
     /// Bytes of manifest.json.
     pub manifest: Vec<u8>,
     /// Bytes of manifest.jws.
@@ -43,7 +44,7 @@ impl Payload<'_> {
     }
 }
 
-impl<'a> Parts<'a> {
+impl<'a> Container<'a> {
     /// From a ZIP. `E_ZIP_*` and `E_LIMIT`; a damaged audit.json is a warning.
     pub fn of_zip(source: &'a dyn ReadAt) -> Result<Self> {
         let archive = zip::read(source).map_err(|error| match zip::lists(source, MANIFEST) {
@@ -62,7 +63,7 @@ impl<'a> Parts<'a> {
         let content = |name| read_entry(source, &archive, name);
         let manifest = content(MANIFEST)?.ok_or_else(no_manifest)?;
         let signature = content(SIGNATURE)?;
-        let mut parts = Self {
+        let mut found = Self {
             manifest,
             signature,
             payload: archive.entry(DEFAULT.payload).map(|entry| Payload {
@@ -75,11 +76,11 @@ impl<'a> Parts<'a> {
             unsigned: archive.times.iter().map(|(start, end)| Unsigned::new("ZIP time", *start, *end)).collect(),
             time: archive.time,
         };
-        let found = archive.entry(AUDIT);
-        parts.audit(content(AUDIT))?;
-        parts.unsigned.extend(found.map(|entry| Unsigned::new(AUDIT, entry.offset, entry.offset + entry.size)));
-        parts.unsigned.sort_by_key(|range| range.start);
-        Ok(parts)
+        let audit = archive.entry(AUDIT);
+        found.audit(content(AUDIT))?;
+        found.unsigned.extend(audit.map(|entry| Unsigned::new(AUDIT, entry.offset, entry.offset + entry.size)));
+        found.unsigned.sort_by_key(|range| range.start);
+        Ok(found)
     }
 
     /// From the files of a folder: (name, content) of everything in it. `E_ZIP_NAME` for a name that does not belong
@@ -93,7 +94,7 @@ impl<'a> Parts<'a> {
         }
         let file = |name: &str| files.iter().find(|(known, _)| known == name).map(|(_, source)| &**source);
         let content = |name| file(name).map(|source| read_whole(source, 0, source.size(), name)).transpose();
-        let mut parts = Self {
+        let mut found = Self {
             manifest: content(MANIFEST)?.ok_or_else(no_manifest)?,
             signature: content(SIGNATURE)?,
             payload: file(DEFAULT.payload).map(|source| Payload { source, offset: 0, size: source.size(), crc: None }),
@@ -101,8 +102,8 @@ impl<'a> Parts<'a> {
             unsigned: file(AUDIT).map(|source| Unsigned::new(AUDIT, 0, source.size())).into_iter().collect(),
             time: None,
         };
-        parts.audit(content(AUDIT))?;
-        Ok(parts)
+        found.audit(content(AUDIT))?;
+        Ok(found)
     }
 
     /// Whatever is wrong with the audit is a warning.

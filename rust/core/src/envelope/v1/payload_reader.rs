@@ -1,24 +1,51 @@
-//! A payload while it is decrypted: tar members to their places, and afterwards the checks of what was in them.
+//! Reads a payload while it is decrypted: tar members to their places, and afterwards the checks of what was in them.
 //!
 //! The bytes are unproven until the tag was checked, so a fault in them is kept and only counts if the tag holds: a
 //! changed ciphertext is always a wrong hash or tag, never a wrong tar.
 
 use std::collections::HashMap;
 
-use super::dialects::{DICOM, FILES, METADATA, OTHER, PREVIEW};
-use super::files::{self, Member};
 use super::hashing::{Hashing, Mark};
-use super::heads::Heads;
-use super::manifest::Manifest;
-use super::metadata::Metadata;
-use super::report::Report;
-use super::unpack::Files;
+use super::headers::Headers;
 use crate::archive::tar::{Event, Reader};
+use crate::digest::prefixed;
+use crate::envelope::files::{self, Member};
+use crate::envelope::manifest::Manifest;
+use crate::envelope::metadata::Metadata;
+use crate::envelope::names::{DICOM, FILES, METADATA, OTHER, PREVIEW};
+use crate::envelope::report::Report;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 
+/// Takes the files of a payload in order, unproven. Names are plain relative paths, unique ignoring case.
+pub trait Files {
+    /// A file of `size` bytes begins.
+    fn create(&mut self, name: &str, size: u64) -> Result<()>;
+    /// More of it.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// It is complete.
+    fn close(&mut self) -> Result<()>;
+}
+
+/// Keeps nothing: for verifying.
+pub struct Nowhere;
+
+impl Files for Nowhere {
+    fn create(&mut self, _: &str, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// The payload so far.
-pub(super) struct Opened<'a> {
+pub(super) struct PayloadReader<'a> {
     tar: Reader,
     inside: Inside<'a>,
     fault: Option<Error>,
@@ -29,7 +56,7 @@ pub(super) struct Opened<'a> {
 struct Inside<'a> {
     files: &'a mut dyn Files,
     members: Vec<(String, u64)>,
-    heads: Heads,
+    headers: Headers,
     metadata: Option<Vec<u8>>,
     list: Option<Vec<u8>>,
     kind: Kind,
@@ -44,13 +71,13 @@ enum Kind {
     List,
 }
 
-impl<'a> Opened<'a> {
+impl<'a> PayloadReader<'a> {
     /// For a tar of `size` bytes whose files go to `files`.
     pub(super) fn new(size: u64, files: &'a mut dyn Files) -> Self {
         let inside = Inside {
             files,
             members: Vec::new(),
-            heads: Heads::default(),
+            headers: Headers::default(),
             metadata: None,
             list: None,
             kind: Kind::Other,
@@ -72,7 +99,7 @@ impl<'a> Opened<'a> {
     }
 
     /// All bytes were taken and handed over: collects the digests of the files.
-    pub(super) fn hashed(mut self, hashing: &Hashing) -> Result<Self> {
+    pub(super) fn hashed(mut self, hashing: &mut dyn Hashing) -> Result<Self> {
         if self.fault.is_none() {
             self.fault = self.tar.finish().err();
             self.tar = Reader::new(0);
@@ -94,18 +121,18 @@ impl<'a> Opened<'a> {
         let metadata = self.inside.metadata.ok_or_else(|| missing(METADATA))?;
         let metadata = Metadata::read(&metadata, &manifest.id)?;
         files::check(&self.inside.list.ok_or_else(|| missing(FILES))?, &self.hashed)?;
-        let list = crate::digest::prefixed(&files::list_hash(&self.hashed));
+        let list = prefixed(&files::list_hash(&self.hashed));
         if manifest.ief("payload_list_hash").is_some_and(|signed| signed != list) {
             return Err(Error::refused(Code::FileDigest, FILES, "the payload is not the signed payload_list_hash"));
         }
-        self.inside.heads.check(&metadata)?;
-        if self.inside.heads.unread > 0 {
-            let count = self.inside.heads.unread;
+        self.inside.headers.check(&metadata)?;
+        if self.inside.headers.unread > 0 {
+            let count = self.inside.headers.unread;
             report
                 .warnings
                 .push(format!("study and patient of {count} instances not checked: their headers are too long"));
         }
-        report.warnings.extend(named(&self.inside.heads.instances, &self.hashed)?);
+        report.warnings.extend(named(&self.inside.headers.instances, &self.hashed)?);
         let instances = self.hashed.iter().filter(|member| member.name.starts_with(DICOM));
         let others = self.hashed.iter().filter(|member| is_content(&member.name) && !member.name.starts_with(DICOM));
         report.study_uid = metadata.studies.and_then(|studies| studies.study_uid);
@@ -149,7 +176,7 @@ impl Inside<'_> {
             Event::Data(range) => {
                 let data = &plain[range.clone()];
                 match self.kind {
-                    Kind::Dicom => self.heads.add(data),
+                    Kind::Dicom => self.headers.add(data),
                     Kind::Metadata => self.metadata.get_or_insert_default().extend_from_slice(data),
                     Kind::List => self.list.get_or_insert_default().extend_from_slice(data),
                     Kind::Other => {}
@@ -159,7 +186,7 @@ impl Inside<'_> {
             }
             Event::End => {
                 if self.kind == Kind::Dicom {
-                    self.heads.end();
+                    self.headers.end();
                 }
                 marks.push(Mark::End);
                 self.files.close()
@@ -183,7 +210,7 @@ impl Inside<'_> {
             _ => return Err(Error::refused(Code::TarName, "payload tar", "a member that has no place in a payload")),
         };
         match self.kind {
-            Kind::Dicom => self.heads.begin(&name, size),
+            Kind::Dicom => self.headers.begin(&name, size),
             Kind::Metadata | Kind::List if size > limits::INDEX_DOCUMENT => {
                 return Err(Error::refused(Code::Limit, name, "longer than 64 MiB"));
             }

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 /// A regular file, opened for reading, as long as it was then.
-pub(crate) struct OpenFile {
+pub struct OpenFile {
     file: File,
     part: String,
     stamp: Stamp,
@@ -20,11 +20,11 @@ pub(crate) struct OpenFile {
 
 /// What tells that a file was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     /// Bytes.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Last modification, nanoseconds of UTC since 1970.
-    pub(crate) mtime_ns: i64,
+    pub mtime_ns: i64,
 }
 
 impl Stamp {
@@ -36,7 +36,7 @@ impl Stamp {
 
 impl OpenFile {
     /// Opens `path`. [`Error::Source`] when it cannot be opened or is no regular file; a named pipe does not block.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         // The kernel's constants fit: flags are the low bits of an int.
         let flags = OFlags::NONBLOCK.bits() as c_int;
         Self::opened(path, OpenOptions::new().read(true).custom_flags(flags).open(path))
@@ -44,7 +44,7 @@ impl OpenFile {
 
     /// The same for a path of which no component may be a link, as a listing that follows none has found it: a link that
     /// was put there since leads nowhere.
-    pub(crate) fn open_without_links(path: &Path) -> Result<Self> {
+    pub fn open_without_links(path: &Path) -> Result<Self> {
         Self::opened(path, without_links(path).map_err(Into::into))
     }
 
@@ -62,17 +62,17 @@ impl OpenFile {
     }
 
     /// Its name in errors.
-    pub(crate) fn part(&self) -> &str {
+    pub fn part(&self) -> &str {
         &self.part
     }
 
     /// As it was when it was opened.
-    pub(crate) fn stamp(&self) -> Stamp {
+    pub fn stamp(&self) -> Stamp {
         self.stamp
     }
 
     /// Whether it is still as it was when it was opened.
-    pub(crate) fn unchanged(&self) -> bool {
+    pub fn unchanged(&self) -> bool {
         self.file.metadata().is_ok_and(|now| Stamp::of(&now) == self.stamp)
     }
 }
@@ -133,14 +133,14 @@ impl ReadAt for OpenFile {
 
 /// A file that did not exist, written at offsets. Dropped without [`NewFile::sync`] it stays as it is: who made it
 /// removes it after an error.
-pub(crate) struct NewFile {
+pub struct NewFile {
     file: File,
     path: PathBuf,
 }
 
 impl NewFile {
     /// Creates it, mode 0600; an existing path is an error.
-    pub(crate) fn create(path: impl Into<PathBuf>) -> Result<Self> {
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => Ok(Self { file, path }),
@@ -149,7 +149,7 @@ impl NewFile {
     }
 
     /// Makes its bytes durable. Its name becomes so when the caller syncs the folder ([`sync_folder`]).
-    pub(crate) fn sync(&self) -> Result<()> {
+    pub fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(|error| failed(&self.path, &error))
     }
 }
@@ -161,7 +161,7 @@ impl WriteAt for NewFile {
 }
 
 /// The folder that holds `path`.
-pub(crate) fn folder_of(path: &Path) -> &Path {
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -169,13 +169,13 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 }
 
 /// Makes the names in the folder that holds `path` durable.
-pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+pub fn sync_folder(path: &Path) -> Result<()> {
     let folder = folder_of(path);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, &error))
 }
 
 /// A failure of the system on `path`.
-fn failed(path: &Path, error: &io::Error) -> Error {
+pub(crate) fn failed(path: &Path, error: &io::Error) -> Error {
     Error::source(path.display().to_string(), error.to_string())
 }
 

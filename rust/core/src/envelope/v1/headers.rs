@@ -3,8 +3,8 @@
 //! The beginning of each file is held until its header can be read: 32 KiB as a rule, more only where a header asks for
 //! it. A file whose header is longer than [`LARGEST`] is passed over with a count.
 
-use super::metadata::{Metadata, is_identified};
 use crate::dicom::{self, Keyword};
+use crate::envelope::metadata::{Metadata, is_identified};
 use crate::error::{Code, Error, Result};
 use crate::{ReadAt, limits};
 
@@ -15,8 +15,8 @@ const LARGEST: usize = limits::DICOM_HELD;
 
 /// What the headers said so far.
 #[derive(Default)]
-pub(super) struct Heads {
-    head: Head,
+pub(super) struct Headers {
+    beginning: Beginning,
     name: String,
     reading: bool,
     target: usize,
@@ -31,12 +31,12 @@ pub(super) struct Heads {
 
 /// The beginning of a file.
 #[derive(Default)]
-struct Head {
+struct Beginning {
     bytes: Vec<u8>,
     size: u64,
 }
 
-impl ReadAt for Head {
+impl ReadAt for Beginning {
     fn size(&self) -> u64 {
         self.size
     }
@@ -46,11 +46,11 @@ impl ReadAt for Head {
     }
 }
 
-impl Heads {
+impl Headers {
     /// An instance of `size` bytes begins.
     pub(super) fn begin(&mut self, name: &str, size: u64) {
-        self.head.bytes.clear();
-        self.head.size = size;
+        self.beginning.bytes.clear();
+        self.beginning.size = size;
         name.clone_into(&mut self.name);
         self.reading = self.fault.is_none();
         self.target = FIRST;
@@ -59,10 +59,10 @@ impl Heads {
     /// More of it.
     pub(super) fn add(&mut self, mut data: &[u8]) {
         while self.reading && !data.is_empty() {
-            let take = data.len().min(self.target - self.head.bytes.len());
-            self.head.bytes.extend_from_slice(&data[..take]);
+            let take = data.len().min(self.target - self.beginning.bytes.len());
+            self.beginning.bytes.extend_from_slice(&data[..take]);
             data = &data[take..];
-            if self.head.bytes.len() == self.target {
+            if self.beginning.bytes.len() == self.target {
                 self.read();
             }
         }
@@ -77,9 +77,9 @@ impl Heads {
     }
 
     fn read(&mut self) {
-        let whole = self.head.bytes.len() as u64 == self.head.size;
+        let whole = self.beginning.bytes.len() as u64 == self.beginning.size;
         let refused = |why: &str| Error::refused(Code::DicomIdentity, &self.name, why);
-        match dicom::read(&self.head, &self.name) {
+        match dicom::read(&self.beginning, &self.name) {
             Ok(header) => {
                 self.reading = false;
                 let study = header.text(Keyword::StudyInstanceUID);

@@ -16,6 +16,7 @@ use mdg_crypto::sha2x::{Lane, Pair};
 use rustix::process::nice;
 
 use crate::file::{OpenFile, Stamp};
+use crate::threads::cores;
 
 /// Bytes of one read: many pieces of the check table, and past the header of nearly every file.
 const PIECE: usize = 1 << 20;
@@ -25,20 +26,19 @@ const PIECE: usize = 1 << 20;
 const YIELD: i32 = 10;
 
 /// What one pass over one file found.
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// Modification time in nanoseconds of UTC, 0 when the file could not be opened.
-    pub(crate) mtime_ns: i64,
+    pub mtime_ns: i64,
     /// Missing when the file could not be read, or changed under the reader.
-    pub(crate) digest: Option<Digest>,
+    pub digest: Option<Digest>,
     /// The facts, or why there are none.
-    pub(crate) header: Result<Header>,
+    pub header: Result<Header>,
     /// The file changed while it was read, so that nothing of this holds.
-    pub(crate) changed: bool,
+    pub changed: bool,
 }
 
 /// Outcomes in the order of `paths`, by `threads` workers (0: one for each core).
-pub(crate) fn index(paths: &[PathBuf], threads: usize) -> Vec<Outcome> {
-    let cores = || thread::available_parallelism().map_or(1, usize::from);
+pub fn index(paths: &[PathBuf], threads: usize) -> Vec<Outcome> {
     let workers = if threads == 0 { cores() } else { threads }.clamp(1, paths.len().div_ceil(2).max(1));
     let queue = Queue { paths, next: AtomicUsize::new(0) };
     let mut found = thread::scope(|scope| {
@@ -210,8 +210,14 @@ impl ReadAt for Begun<'_> {
     }
 }
 
+/// The facts of one DICOM file; links are followed, because a person named it.
+pub fn header(path: &Path) -> Result<Header> {
+    let file = OpenFile::open(path)?;
+    dicom::read(&file, file.part())
+}
+
 /// SHA-256 and check table of one file, read once.
-pub(crate) fn digest(path: &Path) -> Result<Digest> {
+pub fn digest(path: &Path) -> Result<Digest> {
     let file = OpenFile::open_without_links(path)?;
     let mut digester = Digester::new();
     let mut buffer = vec![0; PIECE.min(usize::try_from(file.size()).unwrap_or(PIECE))];
