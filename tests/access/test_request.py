@@ -14,7 +14,7 @@ import pytest
 from tests.access.test_decide import SUBJECT
 from tests.authority import CUSTODIAN, ORGANISATION
 
-from mdg.access import RetrievalRequest, verify_request
+from mdg.access import VerifiedRequest, verify_request
 from mdg.errors import MdgError, Unauthenticated, Unprocessable
 from mdg.keys import Card, Ed25519Key, LocalDirectory, X25519Key
 
@@ -52,20 +52,20 @@ def content() -> dict[str, Any]:
 
 async def verified(
     claims: dict[str, Any], *, signer: Ed25519Key = SIGNER, typ: str = "ief-retrieval+jws", now: datetime = NOW
-) -> RetrievalRequest:
+) -> VerifiedRequest:
     return await signed(signer.sign_jws(json.dumps(claims).encode(), typ), now)
 
 
-async def signed(jws: bytes, now: datetime = NOW) -> RetrievalRequest:
+async def signed(jws: bytes, now: datetime = NOW) -> VerifiedRequest:
     return await verify_request(jws, audience=CUSTODIAN.uri, requester=SUBJECT, directory=DIRECTORY, now=now)
 
 
 async def test_a_good_request_names_requester_study_and_key() -> None:
     jws = SIGNER.sign_jws(json.dumps(content()).encode(), "ief-retrieval+jws")
     request = await signed(jws)
-    assert request.entity == CARD.entity
-    assert request.study == "01JV3W8ZC0D2E4F6G8H0J2K4M6"
-    assert request.public_key == FRESH.public
+    assert request.card == CARD
+    assert request.request.study == "01JV3W8ZC0D2E4F6G8H0J2K4M6"
+    assert request.request.public_key == FRESH.public
     assert request.digest == hashlib.sha256(jws).digest()
     assert request.nonce_key.startswith(CARD.kid)
     assert request.nonce_until == NOW + timedelta(seconds=360)
@@ -78,13 +78,13 @@ async def test_a_good_request_names_requester_study_and_key() -> None:
         (Unauthenticated, "request-aud", lambda c: c.update(aud=ORGANISATION.uri)),
         (Unauthenticated, "request-aud", lambda c: c.update(aud=[CUSTODIAN.uri])),
         (Unauthenticated, "request-owner", lambda c: c.update(requester={"id": CUSTODIAN.uri})),
-        (Unauthenticated, "request-owner", lambda c: c.pop("requester")),
+        (Unauthenticated, "request-requester", lambda c: c.pop("requester")),
         (Unauthenticated, "request-lifetime", lambda c: c.update(exp=time(NOW + timedelta(seconds=301)))),
         (Unauthenticated, "request-lifetime", lambda c: c.update(exp=c["iat"])),
         (Unauthenticated, "request-iat", lambda c: c.update(iat="2026-05-02T01:00:00+00:00")),
         (Unauthenticated, "request-exp", lambda c: c.update(exp="2026-02-30T01:00:00Z")),
         (Unauthenticated, "request-nonce", lambda c: c.update(nonce=base64.b64encode(bytes(31)).decode())),
-        (Unauthenticated, "request-base64", lambda c: c.update(nonce="*" * 44)),
+        (Unauthenticated, "request-nonce", lambda c: c.update(nonce="*" * 44)),
         (Unprocessable, "profile", lambda c: c.pop("profile")),
         (Unprocessable, "profile", lambda c: c.update(profile="seg/1")),
         (Unprocessable, "codec", lambda c: c.update(codecs=["zstd"])),

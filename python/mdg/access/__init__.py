@@ -8,7 +8,7 @@ from mdg.access.consents import Consents, Recorded, RecordedConsents
 from mdg.access.decide import decide, require
 from mdg.access.issuer import Issuer, Jwks
 from mdg.access.replay import Replay
-from mdg.access.request import RetrievalRequest, verify_request
+from mdg.access.request import VerifiedRequest, verify_request
 from mdg.access.requester import Gate
 from mdg.access.revocations import Of, Revocation, Revocations
 from mdg.access.ticket import Tickets
@@ -23,11 +23,11 @@ __all__ = [
     "Recorded",
     "RecordedConsents",
     "Replay",
-    "RetrievalRequest",
     "Revocation",
     "Revocations",
     "SteadyClock",
     "Tickets",
+    "VerifiedRequest",
     "decide",
     "require",
     "utc_now",

@@ -8,7 +8,6 @@ and goes with it, so what was sent cannot be read later with any key that is kep
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import hashlib
 import json
@@ -18,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -33,12 +32,10 @@ from mdg.errors import InputOutput, NotFound, Refused, Upstream
 from mdg.fhir.imaging_study import UID, UID_SYSTEM
 from mdg.keys import Card, Keyring, X25519Key
 from mdg.model.identity import IHI_SYSTEM, HpiO, Ihi
+from mdg.model.retrieval import JWS_TYPE, LIFE, NONCE, RetrievalRequest
 from mdg.outbound import Downloaded, Outbound, Response
 from mdg.store import has_room
 
-REQUEST_LIFE = timedelta(seconds=300)
-REQUEST_TYPE = "ief-retrieval+jws"
-SUITE = "HPKE-X25519-SHA256-AES256GCM"
 PATIENCE = 45.0  # seconds for the answer to a signed request: the provider makes the envelope for up to 30 s first
 RESUMES = 8  # times a broken download is taken up again
 PAGES = 2000  # of one search that are read: 100,000 studies of a gateway that shows 50 on a page
@@ -257,7 +254,7 @@ class Gateway:
         goes on over there, so the very same request is sent again when the provider said so, for as long as it is
         fresh."""
         headers = {"Content-Type": "application/jose", "Accept": "application/json"}
-        ends = time.monotonic() + REQUEST_LIFE.total_seconds() - PATIENCE
+        ends = time.monotonic() + LIFE.total_seconds() - PATIENCE
         while True:
             token = await self._tokens.token(self.fhir, RETRIEVAL, ihi=ihi, purpose=purpose)
             answer = await self._post(door, jws, headers, token, request_id, patience=PATIENCE)
@@ -271,19 +268,18 @@ class Gateway:
 
     def _signed_request(self, study_id: str, audience: str, key: X25519Key) -> bytes:
         """The JWS of segmented-jmix 8.4."""
-        now = datetime.now(UTC)
-        content = {
-            "typ": "ief-retrieval/1",
-            "aud": audience,
-            "study": study_id,
-            "requester": self._keyring.card.entity,
-            "profile": "jmix-1.0",
-            "key": {"suite": SUITE, "public_key": base64.b64encode(key.public).decode()},
-            "nonce": base64.b64encode(secrets.token_bytes(32)).decode(),
-            "iat": _time(now),
-            "exp": _time(now + REQUEST_LIFE),
-        }
-        return self._keyring.ed25519.sign_jws(json.dumps(content).encode(), REQUEST_TYPE)
+        now, card = datetime.now(UTC), self._keyring.card
+        asked = RetrievalRequest(
+            audience=audience,
+            study=study_id,
+            requester=card.id,
+            entity=card.entity,
+            public_key=key.public,
+            nonce=secrets.token_bytes(NONCE),
+            issued=now,
+            expires=now + LIFE,
+        )
+        return self._keyring.ed25519.sign_jws(json.dumps(asked.to_claims()).encode(), JWS_TYPE)
 
     def _told(self, answer: Response, door: str) -> tuple[str, int, str, str]:
         """(url, length, etag, not_after) of a grant, all of them at this gateway."""
@@ -460,10 +456,6 @@ def _same_origin(url: str, base: str) -> str:
     if (one.scheme, one.netloc) != (other.scheme, other.netloc):
         raise Upstream("the gateway names an address on another host", reason="other-origin")
     return whole
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _size(path: Path) -> int:

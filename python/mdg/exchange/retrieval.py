@@ -16,7 +16,7 @@ from functools import partial
 
 import anyio
 
-from mdg.access import Replay, RetrievalRequest, Tickets, verify_request
+from mdg.access import Replay, Tickets, VerifiedRequest, verify_request
 from mdg.audit import Audit
 from mdg.errors import Forbidden, InputOutput, MdgError, NotFound, Refused, Unauthenticated, Unprocessable, about
 from mdg.exchange.envelopes import Envelope, Envelopes, Identifiers, identifiers_of
@@ -91,20 +91,20 @@ class Retrieval:
         """
         self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
         now = self._judge.clock()
-        asked = await verify_request(
+        verified = await verify_request(
             jws, audience=self._custodian.uri, requester=requester, directory=self._directory, now=now
         )
-        with about(resource=f"ImagingStudy/{asked.study}"):
-            return await self._answered(requester, asked, request_id)
+        with about(resource=f"ImagingStudy/{verified.request.study}"):
+            return await self._answered(requester, verified, request_id)
 
-    async def _answered(self, requester: Requester, asked: RetrievalRequest, request_id: str) -> Granted:
+    async def _answered(self, requester: Requester, verified: VerifiedRequest, request_id: str) -> Granted:
         made: Envelope | None = None
         try:
-            async with self._replay.once("nonce", asked.nonce_key, asked.nonce_until):
-                held = await self._holdings.study_by_id(asked.study, _person(requester))
+            async with self._replay.once("nonce", verified.nonce_key, verified.nonce_until):
+                held = await self._holdings.study_by_id(verified.request.study, _person(requester))
                 held, verdict = self._disclosable(requester, held)
-                make = partial(self._make_for_request, requester, asked, held)
-                made = await self._workshop.made(("request", asked.digest), _owner(requester), make)
+                make = partial(self._make_for_request, requester, verified, held)
+                made = await self._workshop.made(("request", verified.digest), _owner(requester), make)
                 await self._decided_again(requester, made)  # it may have taken a while
                 await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
         except BaseException:  # no grant, so nobody may ever fetch it: another process may have answered the request
@@ -210,8 +210,9 @@ class Retrieval:
     def _identifiers(self, held: Held) -> Identifiers:
         return identifiers_of(held, self._numbers.record_system(held.study.patient))
 
-    async def _make_for_request(self, requester: Requester, asked: RetrievalRequest, held: Held) -> Envelope:
-        return await self._make(requester, asked.card, held, recipient=asked.public_key, digest=asked.digest)
+    async def _make_for_request(self, requester: Requester, verified: VerifiedRequest, held: Held) -> Envelope:
+        recipient = verified.request.public_key
+        return await self._make(requester, verified.card, held, recipient=recipient, digest=verified.digest)
 
     async def _make_for_card(self, requester: Requester, card: Card, held: Held) -> Envelope:
         return await self._make(requester, card, held, recipient=card.x25519, digest=None)
