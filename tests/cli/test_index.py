@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Mdg
 
 from mdg.cli import run
 
@@ -54,3 +56,16 @@ def test_lines_of_identity_csv_that_match_no_file_are_said(
     table.write_text("PatientID,issuer,IHI,source,date\nWRONG,DEMO,8003608833357361,test,2026-01-01\n")
     assert run(["index", str(images), "--identity", str(table), "--data", str(tmp_path / "data")]) == 0
     assert "1 line of identity.csv matches no file: compare PatientID and issuer" in capsys.readouterr().out
+
+
+def test_the_command_that_lists_the_problems_is_one_that_can_be_typed(mdg: Mdg, tmp_path: Path) -> None:
+    """With the data folder that was named, and with quotes where a shell needs them."""
+    folder, data = tmp_path / "my images", tmp_path / "my data"
+    folder.mkdir()
+    for name in ("notes.txt", "more.txt"):
+        (folder / name).write_text("x")
+    told = mdg("index", folder, "--data", data).out.splitlines()[-1]
+    number, _, typed = told.partition(" problems; what to do: ")
+    program, *arguments = shlex.split(typed)
+    assert (number, Path(program).name) == ("2", "mdg")
+    assert "E_NOT_DICOM 2 files are not DICOM" in mdg(*arguments).out

@@ -62,3 +62,8 @@ def test_a_file_that_is_there_is_kept(mdg: Mdg, tmp_path: Path) -> None:
     file.write_text("mine")
     assert mdg("init", file).code == 4
     assert file.read_text() == "mine"
+
+
+def test_a_folder_that_is_not_there_is_named(mdg: Mdg, tmp_path: Path) -> None:
+    said = mdg("init", tmp_path / "etc" / "mdg.toml")
+    assert (said.code, said.err) == (4, f"mdg: {tmp_path / 'etc'}: is not a folder; make it, or name another file\n")

@@ -6,6 +6,7 @@ write. `--problems` alone only reads and may be asked while the gateway runs.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ import typer
 
 from mdg.cli.config import ConfigFile
 from mdg.cli.serve import sandbox_defaults
-from mdg.cli.terminal import Json, count, megabytes, no_file, passed_over_line, progress, say
+from mdg.cli.terminal import Json, command, count, megabytes, no_file, passed_over_line, progress, say
 from mdg.errors import InputOutput, Misuse
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def index(
             raise InputOutput(str(folder), "it is not a folder; name a folder of DICOM files")
     with progress("indexing") as show:
         report, found, passed, unmatched = anyio.run(_index, terms, where, rebuild, show)
-    lines = _summary(report, found, unmatched) if report else []
+    again = ["--config", str(config)] if config else ["--data", str(data)] if data else []
+    list_them = f"{command()} {shlex.join(['index', '--problems', *again])}"
+    lines = _summary(report, found, unmatched, list_them) if report else []
     if problems:
         lines += _listed(found, every) or ["no problems"]
     if passed and (report or problems):
@@ -142,7 +145,7 @@ def _listed(found: Sequence[IndexProblem], every: bool) -> list[str]:
     return [line, *(f"{one.code} {one.where}: {one.message}" for one in found if one.code != NOT_DICOM)]
 
 
-def _summary(report: ScanReport, found: Sequence[IndexProblem], unmatched: int) -> list[str]:
+def _summary(report: ScanReport, found: Sequence[IndexProblem], unmatched: int, list_them: str) -> list[str]:
     lines = [
         f"{count(report.instances, 'instance')} of {count(report.studies, 'study')}, {megabytes(report.bytes)}, "
         "indexed in place",
@@ -151,5 +154,5 @@ def _summary(report: ScanReport, found: Sequence[IndexProblem], unmatched: int) 
     if unmatched:
         lines.append(f"{no_file(unmatched)}: compare PatientID and issuer with the files")
     if found:
-        lines.append(f"{count(len(found), 'problem')}: `mdg index --problems` lists them with what to do")
+        lines.append(f"{count(len(found), 'problem')}; what to do: {list_them}")
     return lines

@@ -44,6 +44,8 @@ def init(
     """Write a settings file with every setting and what it means.
 
     Fill in what stands first, then: mdg config check --config FILE"""
+    if not file.parent.is_dir():
+        raise InputOutput(str(file.parent), "is not a folder; make it, or name another file")
     text = "\n".join(_lines())
     try:
         with file.open("x", encoding="utf-8") as new:

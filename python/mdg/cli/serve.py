@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 from collections import Counter
@@ -88,7 +89,7 @@ def serve(
     banner = partial(
         _banner,
         listening=[_address(listener) for listener in listeners],
-        again=f"--data {settings.data}" if config is None else f"--config {config}",
+        again=shlex.join(["--data", str(settings.data)] if config is None else ["--config", str(config)]),
         as_json=as_json,
     )
     try:
