@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,3 +115,13 @@ def test_records_are_exported_one_a_line(mdg: Mdg, audited: Path, asked: tuple[s
 def test_no_record_and_no_question_have_exit_codes(mdg: Mdg, audited: Path, asked: tuple[str, ...], code: int) -> None:
     shown = mdg("audit", "list", "--data", audited, *asked)
     assert (shown.code, shown.out) == (code, "")
+
+
+def test_a_database_of_another_version_is_called_that(mdg: Mdg, audited: Path) -> None:
+    """The disk and the rights of the file are in order, and nobody shall look for a fault there."""
+    with closing(sqlite3.connect(audited / "mdg.sqlite")) as database:
+        database.execute("ALTER TABLE audit RENAME COLUMN event TO another")
+    said = mdg("audit", "list", "--data", audited)
+    assert said.code == 4
+    assert f"{audited / 'mdg.sqlite'}: its tables are not those of this version of mdg" in said.err
+    assert "rights" not in said.err

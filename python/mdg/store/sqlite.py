@@ -29,6 +29,7 @@ from mdg.store.database import BUSY, connections
 from mdg.store.lock import check_place, only_process
 
 REASONS = {
+    "SQLITE_ERROR": "its tables are not those of this version of mdg; use the version that made it or a new folder",
     "SQLITE_FULL": "no space is left on its disk; make room, then try again",
     "SQLITE_IOERR_SHMSIZE": "no space is left on its disk; make room, then try again",
     "SQLITE_BUSY": "another program holds it; end that program, then try again",
