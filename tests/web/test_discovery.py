@@ -164,6 +164,34 @@ async def test_a_next_page_takes_what_stock_clients_add_and_keeps_its_filters(st
         assert none["total"] == 0
 
 
+async def test_a_page_has_100_studies_however_many_are_asked_for_and_all_pages_have_each_once(start: Start) -> None:
+    """G9 and C7: 231 studies of one patient; the link to the next page is of no use to somebody else."""
+    async with start() as gateway:
+        await multiply(gateway.rooms, 230)
+        answer = await gateway.consumer.search(_count="1000000000")
+        sizes, found = [], []
+        while True:
+            assert answer.status_code == 200, answer.text
+            bundle = answer.json()
+            matches = [one["resource"]["id"] for one in bundle["entry"] if one["search"]["mode"] == "match"]
+            assert bundle["total"] == 231
+            sizes.append(len(matches))
+            found += matches
+            links = {link["relation"]: link["url"] for link in bundle["link"]}
+            if "next" not in links:
+                break
+            path = links["next"].removeprefix(gateway.url)
+            other = await gateway.new_consumer("other")
+            for refused in (await other.ask("GET", path), await gateway.consumer.ask("GET", path, ihi=OTHER)):
+                assert refused.status_code == 404, refused.text
+                assert not set(matches) & set(refused.text.split('"'))
+            answer = await gateway.consumer.ask("GET", path + "&_count=1000000000")
+        assert sizes == [100, 100, 31]
+        assert len(set(found)) == 231
+        for wrong in ("-1", "a"):
+            assert (await gateway.consumer.search(_count=wrong)).status_code == 400
+
+
 async def test_the_challenge_names_the_document_of_this_resource(start: Start) -> None:
     """RFC 9728 3.1, 3.3 and 5.1: the document is found by the address of the resource, and names it."""
     async with start() as gateway:

@@ -25,12 +25,12 @@ from tests.fhir.test_subscription import asked as asked_for
 
 from mdg import _core
 from mdg.access import decide
-from mdg.app import create_public
+from mdg.app import create_admin, create_public
 from mdg.model.event import Kind
 from mdg.model.identity import Ihi
 from mdg.model.request import Verdict
 from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, EXAMPLE_PROVIDER
-from mdg.web.attempt import attempt
+from mdg.web.attempt import _ATTEMPTS, attempt
 
 pytestmark = pytest.mark.anyio
 
@@ -303,3 +303,25 @@ def order(lines: list[str], request_id: str) -> list[str]:
         elif re.match(r"(sendto|sendmsg|write|writev)\(", call) and "TCP" in call and request_id in call:
             events.append("sent")
     return [event for event, before in zip(events, [None, *events], strict=False) if event != before]
+
+
+async def test_the_kinds_of_refusals_are_those_of_addresses_that_are_there(start: Start) -> None:
+    """Of the admin listener only reads of the audit have a kind of their own; a new address must be thought about."""
+    async with start(**EVERY_DOOR) as gateway:
+        public, admin = (
+            {
+                (method, one.path)
+                for one in made(gateway.rooms).routes
+                if isinstance(one, Route)
+                for method in one.methods or ()
+            }
+            for made in (create_public, create_admin)
+        )
+    assert set(_ATTEMPTS) <= public | admin, "an address has gone"
+    known = {path for method, path in admin if attempt(method, path, 403, "") is not Kind.OPERATION}
+    assert known == {"/audit", "/audit/_search", "/audit/{request_id}"}
+    probes = {"/", "/livez", "/readyz", "/health", "/version", "/jobs", "/metrics", "/openapi.json", "/configuration"}
+    doors = {"/problems", "/revocations", "/revocations/{id}", "/retrievals", "/consents", "/consents/_search"}
+    assert {path for _, path in admin} - known == probes | doors | {"/consents/{id}"}, (
+        "a route is new: say in `mdg.web.attempt` what its refusal is recorded as, or here that it is an operation"
+    )
