@@ -29,6 +29,7 @@ from mdg.identity import Identities
 from mdg.identity.enrichment import Claim, replace_csv
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import Patient, Series, StoredInstance, Study, StudyKey
+from mdg.model.located import Located
 from mdg.model.request import Requester
 from mdg.sandbox.identifiers import made_up
 from mdg.store import Store
@@ -75,7 +76,7 @@ class Shelf:
     async def owner(self, uid: str) -> LocalId | None:
         return next((study.patient for study in await self._answer() if study.key.uid == uid), None)
 
-    async def suspect(self, path: str) -> None:
+    async def suspect(self, located: Located) -> None:
         raise NotImplementedError
 
     async def study(self, uid: str, patients: Sequence[LocalId]) -> Study | None:

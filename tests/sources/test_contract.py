@@ -105,7 +105,7 @@ async def test_instances_are_those_of_exactly_this_version(filled: Filled) -> No
     (study,) = await filled.source.find([filled.person("P1")])
     files = await filled.source.instances(study.key)
     assert [file.sop_instance_uid for file in files] == ["1.2.3.1.1", "1.2.3.1.2"]
-    assert sum(file.size for file in files) == study.bytes
+    assert sum(file.located.size for file in files) == study.bytes
     assert sum(one.instances for one in study.series) == len(files) == study.instances
     for key in (
         StudyKey(CUSTODIAN, "1.2.3", 2),

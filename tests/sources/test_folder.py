@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.dicom.made import disk_directory
+from tests.statements import ran
 
+from mdg._core import digest_file
 from mdg.errors import NotFound
 from mdg.identity import Identities
 from mdg.model.identity import HpiO, Ihi, LocalId
@@ -52,7 +57,7 @@ async def test_a_study_is_found_with_its_facts(source: FolderSource, images: Pat
     assert (patient.id, patient.family, patient.given) == (study.patient_id, "Test", ("Ann", "B"))
     assert (patient.birth_date, patient.sex) == ("1970-01-31", "F")
     files = await source.instances(study.key)
-    assert [(file.path, file.sha256) for file in files[:2]] == [
+    assert [(file.located.key, file.located.sha256) for file in files[:2]] == [
         (str(path), sha256(path.read_bytes()).digest()) for path in paths
     ]
     assert await source.study("1.2.3", [P1]) == await source.study_by_id(study.id, [P1]) == study
@@ -79,6 +84,53 @@ async def test_an_unchanged_file_is_not_read_again(source: FolderSource, images:
     assert (report.seen, report.read, report.unchanged, report.settled, report.problems) == (2, 0, 2, 0, 1)
 
 
+async def test_the_check_table_of_a_large_file_is_read_by_the_piece(
+    source: FolderSource, store: Store, images: Path, write: Write
+) -> None:
+    """Three rows of the table, of which the middle one is read where a range needs no other."""
+    pieces = 2 * index.BLOCK + 3
+    path = write(images / "1.dcm", PixelData=random.Random(1).randbytes((pieces - 1) * index.PIECE))
+    await source.scan()
+    (study,) = await source.find([P1])
+    (stored,) = await source.instances(study.key)
+    whole = digest_file(str(path)).check
+    assert len(whole) == pieces * index.CHECK
+    for first, last in ((0, 0), (0, pieces - 1), (1023, 1024), (1024, 2047), (2048, pieces - 1)):
+        start, end = first * index.PIECE, min((last + 1) * index.PIECE, stored.located.size)
+        with ran() as statements:
+            values = await source.checks(stored.located, start, end)
+        assert values == whole[first * index.CHECK : (last + 1) * index.CHECK], (first, last)
+        ((_, asked),) = statements
+        numbers = asked.values() if isinstance(asked, dict) else asked
+        assert {first // index.BLOCK, last // index.BLOCK} <= set(numbers)
+    path.write_bytes(b"")
+    await source.scan()
+    assert await source.checks(stored.located, 0, 1) == b""
+
+
+async def test_what_is_known_of_a_folder_is_found_without_looking_at_what_lies_below(
+    source: FolderSource, store: Store, images: Path, write: Write
+) -> None:
+    write(images / "1.dcm")
+    write(images / "below" / "2.dcm", number=2)
+    (images / "notes.txt").write_text("not DICOM")
+    await source.scan()
+    part = index.Part(CUSTODIAN, source.name)
+    async with store.read() as connection:
+        with ran() as statements:
+            known = await index.known(connection, part, str(images))
+        assert {Path(key).name for key in known} == {"1.dcm", "notes.txt"}
+        if connection.dialect.name == "sqlite":
+            plans = [await _plan(connection, *one) for one in statements]
+            assert all(step.startswith("SEARCH") and "folder=?" in step for (step,) in plans), plans
+            assert "USING COVERING INDEX ix_instances_known" in plans[0][0]
+
+
+async def _plan(connection: AsyncConnection, statement: str, parameters: Any) -> list[str]:
+    rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    return [str(row.detail) for row in rows]
+
+
 async def test_a_changed_study_is_a_new_version(source: FolderSource, images: Path, write: Write) -> None:
     first, second = (write(images / f"{number}.dcm", number=number) for number in (1, 2))
     await source.scan()
@@ -95,7 +147,7 @@ async def test_a_changed_study_is_a_new_version(source: FolderSource, images: Pa
     study = await source.study("1.2.3", [P1])
     assert study is not None
     assert (study.key.version, study.instances) == (3, 1)
-    assert [file.path for file in await source.instances(study.key)] == [str(first)]
+    assert [file.located.key for file in await source.instances(study.key)] == [str(first)]
 
 
 async def test_versions_go_on_counting_after_a_study_was_gone(source: FolderSource, images: Path, write: Write) -> None:
@@ -167,11 +219,11 @@ async def test_a_file_that_could_not_be_read_is_tried_again_though_it_looks_the_
     source: FolderSource, store: Store, images: Path, write: Write
 ) -> None:
     status = write(images / "1.dcm").stat()
-    row = {"folder": str(images), "name": "1.dcm", "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    row = index.object_row(str(images / "1.dcm"), str(status.st_mtime_ns), status.st_size)
     for code, read in (("E_SOURCE", 1), ("E_CHANGED", 1), ("E_DICOM", 0)):
         problem = row | {"code": code, "message": ""}
         part = index.Part(CUSTODIAN, source.name)
-        await store.write(partial(index.keep, part=part, found=[], bad=[problem], known=[(str(images), "1.dcm")]))
+        await store.write(partial(index.keep, part=part, found=[], bad=[problem], known=[row["key"]]))
         report = await source.scan()
         assert (report.read, report.problems) == (read, 1 - read)
 

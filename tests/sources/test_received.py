@@ -43,9 +43,9 @@ async def test_an_arrived_study_is_kept_and_found_by_the_ihi_of_its_envelope(
     files = await received.instances(key)
     assert len(files) == report.instances == 2
     for file in files:
-        path = Path(file.path)
+        path = Path(file.located.key)
         assert path.is_relative_to(tmp_path / "data" / "received" / "1.2.3")
-        assert path.stat().st_size == file.size
+        assert path.stat().st_size == file.located.size
 
 
 async def test_a_second_arrival_replaces_the_first(received: ReceivedSource, tmp_path: Path, arrive: Arrive) -> None:
@@ -84,7 +84,7 @@ async def test_a_study_that_is_being_written_when_its_taker_leaves_keeps_its_fil
         await received.add(*await arrive(), also=leave)
     study = await received.study("1.2.3", THEIRS)
     assert study is not None
-    assert all(Path(file.path).is_file() for file in await received.instances(study.key))
+    assert all(Path(file.located.key).is_file() for file in await received.instances(study.key))
 
 
 async def test_a_study_whose_commit_is_done_though_its_answer_was_lost_keeps_its_files(
@@ -102,7 +102,7 @@ async def test_a_study_whose_commit_is_done_though_its_answer_was_lost_keeps_its
         await received.add(*await arrive())
     study = await received.study("1.2.3", THEIRS)
     assert study is not None
-    assert all(Path(file.path).is_file() for file in await received.instances(study.key))
+    assert all(Path(file.located.key).is_file() for file in await received.instances(study.key))
 
 
 async def test_one_study_in_two_sources_never_has_one_key_for_two_contents(
@@ -241,4 +241,4 @@ async def test_what_a_crash_left_is_swept_and_what_is_indexed_stays(
     await received.sweep()
     assert [path.name for path in root.iterdir()] == ["1.2.3"]
     assert len(list((root / "1.2.3").iterdir())) == 1
-    assert all(Path(file.path).is_file() for file in await received.instances(key))
+    assert all(Path(file.located.key).is_file() for file in await received.instances(key))

@@ -148,7 +148,7 @@ class Envelopes:
         try:
             await beside(
                 lambda told: envelope.pack(
-                    [(one.path, one.sha256) for one in instances],
+                    [(one.located.key, one.located.sha256) for one in instances],
                     envelope_id=envelope_id,
                     timestamp=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
                     patient_id=f"urn:uuid:{uuid4()}",

@@ -233,8 +233,9 @@ class Retrieval:
                 now=self._judge.clock(),
             )
         except (Refused, InputOutput) as error:
-            if error.part in {one.path for one in instances}:
-                await held.source.suspect(error.part)
+            changed = next((one.located for one in instances if one.located.key == error.part), None)
+            if changed is not None:
+                await held.source.suspect(changed)
             raise
 
     def _granted(self, requester: Requester, made: Envelope) -> Granted:

@@ -5,10 +5,11 @@ A DICOM attribute is named by its keyword in the docstrings; the `study key` is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from mdg.model.identity import HpiO, LocalId
+from mdg.model.located import Located
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -74,16 +75,8 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class StoredInstance:
-    """One DICOM file referenced in place, as it was when it was indexed.
-
-    `size` in bytes, `mtime_ns` in nanoseconds of UTC, `check` the concatenated 32-byte BLAKE3 values of its 64 KiB
-    pieces (seg/1 9.1).
-    """
+    """One DICOM object of a study, and where its bytes lie."""
 
     sop_instance_uid: str
     series_uid: str
-    path: str
-    size: int
-    mtime_ns: int
-    sha256: bytes
-    check: bytes = field(repr=False)
+    located: Located

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 import anyio
@@ -14,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mdg.errors import NotFound
 from mdg.model.identity import HpiO, LocalId
 from mdg.model.imaging import Patient, Series, StoredInstance, Study, StudyKey
+from mdg.model.located import Located
 from mdg.store import Store, index
 from mdg.store.index import Part, instances, of_study, patients, series, studies, versions
 from mdg.store.schema import moment
@@ -82,23 +82,30 @@ class IndexedSource:
             row = (await connection.execute(statement)).one_or_none()
         return None if row is None else LocalId(row.patient, row.issuer)
 
-    async def suspect(self, path: str) -> None:
-        """The file becomes a problem, so that the next scan reads it although its size and time may be the same."""
-        await self._store.write(partial(index.suspect, part=self._part, file=PurePath(path)))
+    async def suspect(self, located: Located) -> None:
+        """The object becomes a problem, so that the next scan reads it although its version may be the same."""
+        await self._store.write(partial(index.suspect, part=self._part, key=located.key))
+
+    async def checks(self, located: Located, start: int, end: int) -> bytes:
+        """The check values of the pieces that hold the bytes [start, end) of an object."""
+        async with self._store.read() as connection:
+            first, last = start // index.PIECE, (end - 1) // index.PIECE
+            return await index.check_values(connection, self._part, located.key, first, last)
 
     async def instances(self, key: StudyKey) -> Sequence[StoredInstance]:
         """One file for each SOPInstanceUID of exactly this version."""
+        columns = (instances.c[name] for name in ("series", "uid", "key", "version", "size", "sha256"))
         statement = (
-            select(instances)
+            select(*columns)
             .where(self._part.of(instances), instances.c.study == key.uid)
-            .order_by(instances.c.series, instances.c.uid, instances.c.folder, instances.c.name)
+            .order_by(instances.c.series, instances.c.uid, instances.c.key)
         )
         async with self._store.read() as connection:
             study = next(iter(await self._studies(connection, studies.c.uid == key.uid)), None)
             if study is None or study.key != key:
                 raise NotFound(reason="version")
             rows = (await connection.execute(statement)).all()
-        files = {row.uid: _stored(row) for row in reversed(rows)}
+        files = {row.uid: self._stored(row) for row in reversed(rows)}
         return list(reversed(files.values()))
 
     @property
@@ -141,6 +148,10 @@ class IndexedSource:
             parts[row.study].append(_series(row))
         return [self._study(row, parts[row.uid]) for row in found]
 
+    def _stored(self, row: Row[Any]) -> StoredInstance:
+        located = Located(self.name, row.key, row.version, row.size, row.sha256)
+        return StoredInstance(sop_instance_uid=row.uid, series_uid=row.series, located=located)
+
     def _study(self, row: Row[Any], parts: list[Series]) -> Study:
         return Study(
             key=StudyKey(self._custodian, row.uid, row.version),
@@ -169,16 +180,4 @@ def _series(row: Row[Any]) -> Series:
         body_part=row.body_part,
         laterality=row.laterality,
         instances=row.instances,
-    )
-
-
-def _stored(row: Row[Any]) -> StoredInstance:
-    return StoredInstance(
-        sop_instance_uid=row.uid,
-        series_uid=row.series,
-        path=str(PurePath(row.folder, row.name)),
-        size=row.size,
-        mtime_ns=row.mtime_ns,
-        sha256=row.sha256,
-        check=row.check,
     )

@@ -11,13 +11,14 @@ from mdg.sources.leftovers import is_hidden
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file; `size` in bytes, `mtime_ns` in nanoseconds of UTC. `unreadable` says why a file, folder or link
-    is not looked into, and what to do; when its name is no UTF-8, `name` is only a picture of it."""
+    """A regular file; `size` in bytes, `version` its modification time in nanoseconds of UTC. `unreadable` says why a
+    file, folder or link is not looked into, and what to do; when its name is no UTF-8, `name` is only a picture of
+    it."""
 
     folder: str
     name: str
     size: int
-    mtime_ns: int
+    version: str
     unreadable: str | None = None
 
     @property
@@ -61,6 +62,6 @@ def _add(found: Listing, folder: str, entry: os.DirEntry[str]) -> None:
     if stat.S_ISLNK(status.st_mode):
         unreadable = "it is a link, and links are not followed; put what it points to here, or name that folder"
     if stat.S_ISREG(status.st_mode) or (unreadable and stat.S_IFMT(status.st_mode) in (stat.S_IFDIR, stat.S_IFLNK)):
-        found.files.append(File(folder, name, status.st_size, status.st_mtime_ns, unreadable))
+        found.files.append(File(folder, name, status.st_size, str(status.st_mtime_ns), unreadable))
     elif stat.S_ISDIR(status.st_mode) and not is_hidden(entry.name):  # snapshots, waste baskets, version control
         found.folders.append(entry.path)

@@ -10,7 +10,7 @@ from mdg._core import Indexed
 from mdg.errors import InputOutput, Refused, Unsupported
 from mdg.sources import facts, headers, leftovers
 from mdg.sources.listing import File
-from mdg.store.index import PASSED_OVER
+from mdg.store.index import PASSED_OVER, object_row
 
 BATCH = 40
 """Files of one call and one commit: a kill costs a scan at most 0.4 % of 10,000 files."""
@@ -19,7 +19,7 @@ Rows = list[dict[str, Any]]
 
 
 def read(files: Sequence[File]) -> tuple[Rows, Rows]:
-    """(rows of `instances`, rows of `problems`), one row for each file."""
+    """(rows of `instances` as `index.keep` takes them, rows of `problems`), one row for each file."""
     found: Rows = []
     bad: Rows = []
     readable = [file for file in files if file.unreadable is None and not leftovers.is_hidden(file.name)]
@@ -33,8 +33,10 @@ def read(files: Sequence[File]) -> tuple[Rows, Rows]:
             read = indexed.get(file)
             passed = leftovers.passed_over(file.name, read.header if read else None, error.code)
             passed |= leftovers.is_hidden(file.name) and file.unreadable is not None
-            seen = {"folder": file.folder, "name": file.name, "size": file.size, "mtime_ns": file.mtime_ns}
-            bad.append(seen | {"code": PASSED_OVER if passed else error.code, "message": error.why})
+            bad.append(
+                object_row(file.path, file.version, file.size)
+                | {"code": PASSED_OVER if passed else error.code, "message": error.why}
+            )
     return found, bad
 
 
@@ -58,11 +60,7 @@ def _instance(file: File, read: Indexed | None) -> dict[str, Any]:
         code, why = read.problem or ("E_DICOM", "it cannot be read")
         raise Refused(code, file.path, why.removeprefix(f"{code}: ").removeprefix(file.path).lstrip(":, "))
     study, series, uid, kept = facts.facts(header, file.path)
-    return {
-        "folder": file.folder,
-        "name": file.name,
-        "size": read.digest.size,
-        "mtime_ns": read.mtime_ns,
+    return object_row(file.path, str(read.mtime_ns), read.digest.size) | {
         "sha256": read.digest.sha256,
         "check": read.digest.check,
         "study": study,

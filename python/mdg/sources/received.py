@@ -82,7 +82,8 @@ class ReceivedSource(IndexedSource):
             await to_thread.run_sync(_move, folder, place)
             issuer = _issuer(rows, report.sender.id)
             for row in rows:
-                row["folder"] = str(place / Path(row["folder"]).relative_to(folder))
+                moved = str(place / Path(row["key"]).relative_to(folder))
+                row.update(index.object_row(moved, row["version"], row["size"]))
                 row["facts"] = {**row["facts"], "IssuerOfPatientID": issuer}
             terms = Terms(report.sender.id, self._time_zone)
             work = partial(self._replace, uid=uid, rows=rows, ihis=ihis, terms=terms, also=also)
@@ -156,13 +157,15 @@ def _read(folder: Path, report: Report) -> reading.Rows:
     for start in range(0, len(files), reading.BATCH):
         found, bad = reading.read(files[start : start + reading.BATCH])
         if bad:
-            raise Refused(bad[0]["code"], f"dicom/{bad[0]['name']}", bad[0]["message"])
+            raise Refused(bad[0]["code"], f"dicom/{Path(bad[0]['key']).name}", bad[0]["message"])
         rows += found
     if not rows or len(rows) != report.instances:
         raise Refused("E_INCOMPLETE", "dicom", f"{len(rows)} instances on the disk, {report.instances} in the envelope")
     for row in rows:
         if row["study"] != report.study_uid:
-            raise Refused("E_DICOM_IDENTITY", f"dicom/{row['name']}", "it is not of the study that the envelope names")
+            raise Refused(
+                "E_DICOM_IDENTITY", f"dicom/{Path(row['key']).name}", "it is not of the study that the envelope names"
+            )
     return rows
 
 

@@ -68,7 +68,7 @@ class Scan:
         self._batch: list[File] = []
         self._seen: set[str] = set()
         self._kept: list[str] = []
-        self._known: set[tuple[str, str]] = set()
+        self._known: set[str] = set()
         self._send, self._receive = anyio.create_memory_object_stream[list[File]](0)
 
     async def run(self, places: Iterable[tuple[str, bool]], *, whole: bool) -> None:
@@ -122,21 +122,22 @@ class Scan:
 
     async def _keep_below(self, here: str, why: str) -> None:
         self._kept.append(here)
-        problem = {"folder": here, "name": "", "size": 0, "mtime_ns": 0, "code": UNAVAILABLE, "message": why}
-        await self._store.write(partial(index.keep, part=self._part, found=[], bad=[problem], known=[(here, "")]))
+        problem = index.object_row(_itself(here), "", 0) | {"code": UNAVAILABLE, "message": why}
+        await self._store.write(partial(index.keep, part=self._part, found=[], bad=[problem], known=[problem["key"]]))
 
-    async def _compare(self, here: str, files: Sequence[File], known: dict[str, tuple[int, int]]) -> None:
-        gone = sorted(known.keys() - {file.name for file in files})
+    async def _compare(self, here: str, files: Sequence[File], known: dict[str, tuple[int, str] | None]) -> None:
+        gone = sorted(known.keys() - {file.path for file in files})
         if gone:
-            await self._store.write(partial(index.forget, part=self._part, folder=here, names=gone))
-            self._report.removed += len(gone) - ("" in gone)
+            await self._store.write(partial(index.forget, part=self._part, keys=gone))
+            self._report.removed += len(gone) - (_itself(here) in gone)
         for file in files:
             self._report.seen += 1
-            if known.get(file.name) == (file.size, file.mtime_ns):
+            path = file.path
+            if known.get(path) == (file.size, file.version):
                 self._report.unchanged += 1
                 continue
-            if file.name in known:
-                self._known.add((here, file.name))
+            if path in known:
+                self._known.add(path)
             self._batch.append(file)
             if len(self._batch) == reading.BATCH or sum(file.size for file in self._batch) >= BATCH_BYTES:
                 await self._flush()
@@ -150,7 +151,7 @@ class Scan:
         async with self._receive:
             async for batch in self._receive:
                 found, bad = await to_thread.run_sync(reading.read, batch)
-                known = self._known.intersection((file.folder, file.name) for file in batch)
+                known = self._known.intersection(file.path for file in batch)
                 await self._store.write(partial(index.keep, part=self._part, found=found, bad=bad, known=known))
                 self._known -= known
                 self._report.read += len(batch)
@@ -172,8 +173,15 @@ class Scan:
     async def _forget(self, folders: Iterable[str]) -> None:
         for folder in folders:
             async with self._store.read() as connection:
-                self._report.removed += len((await index.known(connection, self._part, folder)).keys() - {""})
+                self._report.removed += len(
+                    (await index.known(connection, self._part, folder)).keys() - {_itself(folder)}
+                )
             await self._store.write(partial(index.forget, part=self._part, folder=folder))
+
+
+def _itself(folder: str) -> str:
+    """The key of the problem of a folder."""
+    return folder.rstrip("/") + "/"
 
 
 def _lies_in(folder: str, above: str) -> bool:

@@ -41,8 +41,6 @@ from mdg.store.schema import microseconds
 
 SETTLED = "study-settled"
 """The kind of the event."""
-_PATH = instances.c.folder + "/" + instances.c.name
-"""The order of files: the first one speaks for the study."""
 _WHOSE = ("issuer", "patient", "quarantine")
 """Columns of a study that say whose it is, and whether that is in doubt."""
 
@@ -63,8 +61,8 @@ async def settle(
     `envelope_ihis` are what the metadata of the envelope named, for a study that arrived in one."""
     await connection.execute(delete(unsettled).where(part.of(unsettled), unsettled.c.study == study))
     ours = and_(part.of(instances), instances.c.study == study)
-    columns = (instances.c[name] for name in ("series", "uid", "size", "sha256", "folder", "name"))
-    statement = select(*columns).where(ours).order_by(_PATH)
+    columns = (instances.c[name] for name in ("series", "uid", "size", "sha256", "key"))
+    statement = select(*columns).where(ours).order_by(instances.c.key)
     files = (await connection.execute(statement)).all()
     said = await _said(connection, ours)
     one = and_(part.of(studies), studies.c.uid == study)
@@ -111,13 +109,14 @@ Said: TypeAlias = tuple[str, facts.Facts, str]
 
 
 async def _said(connection: AsyncConnection, ours: ColumnElement[bool]) -> list[Said]:
-    """Each different thing that the files of a series say, in the order of the files: a thousand slices say one."""
+    """Each different thing that the files of a series say, in the order of the files: a thousand slices say one. Files
+    have the order of their keys, and the first one speaks for the study."""
     kept = cast(instances.c.facts, Text)  # PostgreSQL compares no JSON
     statement = (
-        select(instances.c.series, kept, func.min(_PATH))
+        select(instances.c.series, kept, func.min(instances.c.key))
         .where(ours)
         .group_by(instances.c.series, kept)
-        .order_by(func.min(_PATH))
+        .order_by(func.min(instances.c.key))
     )
     return [(uid, orjson.loads(text), path) for uid, text, path in await connection.execute(statement)]
 
@@ -163,7 +162,7 @@ def _facts(
         quarantine, evidence = MIXED_PATIENTS, sorted(people.values())[:2]
     elif copies:
         quarantine = DUPLICATE_INSTANCE
-        evidence = [f"{row.folder}/{row.name}" for row in (objects[copies[0].uid], copies[0])]
+        evidence = [row.key for row in (objects[copies[0].uid], copies[0])]
     named: dict[tuple[Ihi, str], str | None]
     named = {(ihi, f"dicom-{form}"): path for whose, path in by_file for ihi, form in whose.claims}
     named |= {(ihi, JMIX): None for ihi in envelope_ihis}

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from mdg.model.identity import LocalId
 from mdg.model.imaging import Patient, StoredInstance, Study, StudyKey
+from mdg.model.located import Located
 
 
 class Source(Protocol):
@@ -32,8 +33,8 @@ class Source(Protocol):
         """The patient of the study with this StudyInstanceUID, for what the gateway does of itself; never for a
         caller's question."""
 
-    async def suspect(self, path: str) -> None:
-        """A file of a study is not what was indexed: the source names it to its operator and reads it again."""
+    async def suspect(self, located: Located) -> None:
+        """An object is not what was indexed: the source names it to its operator and reads it again."""
 
     async def instances(self, key: StudyKey) -> Sequence[StoredInstance]:
         """The files of exactly this version, by SeriesInstanceUID and SOPInstanceUID. `NotFound`, reason `version`,

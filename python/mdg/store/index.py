@@ -1,6 +1,6 @@
 """The index: what studies, series and instances the indexed sources hold, and the files that they cannot serve.
 
-Rows of `instances` and `problems` say what was found in a file of a given size and time; `studies`, `series` and
+Rows of `instances` and `problems` say what was found in an object of a given size and version; `studies`, `series` and
 `patients` are made from them when a study settles (`mdg.sources.settle`), so a scan that was cut short leaves nothing
 that must be read again. `unsettled` names the studies whose rows are newer than their study row.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import (
@@ -42,7 +41,9 @@ PASSED_OVER = "passed-over"
 """The code of a file that says nothing about a study and needs nothing done, such as a DICOMDIR."""
 PASSING = frozenset({"E_SOURCE", "E_CHANGED", "E_FS_UNAVAILABLE"})
 """Codes of problems that lie in the moment (no permission, a failing disk, a file that was being written), not in the
-content: such a file is read again although its size and time are the same."""
+content: such an object is read again although its size and version are the same."""
+PIECE, CHECK, BLOCK = 1 << 16, 32, 1 << 10
+"""Bytes of a piece of an object, bytes of its check value, check values in a row of `checks` (64 MiB of the object)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,35 +146,53 @@ instances = Table(
     metadata,
     custodian(),
     Column("source", Text, primary_key=True),
-    Column("folder", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("folder", Text, nullable=False),
+    Column("version", Text, nullable=False),
     Column("size", Number, nullable=False),
-    Column("mtime_ns", Number, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
-    Column("check", LargeBinary, nullable=False),
     Column("study", Text, nullable=False),
     Column("series", Text, nullable=False),
     Column("uid", Text, nullable=False),
     Column("facts", Document, nullable=False),
     Index(None, "custodian", "source", "study"),
-    Index("ix_instances_known", "custodian", "source", "folder", "name", "size", "mtime_ns"),
+    Index("ix_instances_known", "custodian", "source", "folder", "key", "size", "version"),
 )
-"""One file each, as it was when it was read; `facts` are the header values that its study, series and patient are made
-from (`mdg.sources.facts`). `ix_instances_known` answers a scan without reading the rows."""
+"""One object each, as it was when it was read (`mdg.model.located`); `facts` are the header values that its study,
+series and patient are made from (`mdg.sources.facts`). `folder` is `folder_of(key)`: `ix_instances_known` answers what
+is known of one folder without reading the rows."""
+
+checks = Table(
+    "checks",
+    metadata,
+    custodian(),
+    Column("source", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("block", Number, primary_key=True, autoincrement=False),
+    Column("pieces", LargeBinary, nullable=False),
+    ForeignKeyConstraint(
+        ["custodian", "source", "key"], ["instances.custodian", "instances.source", "instances.key"], ondelete="CASCADE"
+    ),
+    sqlite_with_rowid=False,
+)
+"""The check table of each instance: a BLAKE3 value of CHECK bytes for each PIECE of it, BLOCK values in a row, so that
+a range of a large object needs only the rows of that range."""
 
 problems = Table(
     "problems",
     metadata,
     custodian(),
     Column("source", Text, primary_key=True),
-    Column("folder", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("folder", Text, nullable=False),
+    Column("version", Text, nullable=False),
     Column("size", Number, nullable=False),
-    Column("mtime_ns", Number, nullable=False),
     Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
+    Index(None, "custodian", "source", "folder"),
 )
-"""Files that are not served, each with a code and what to do; an unchanged one is not read again."""
+"""Objects that are not served, each with a code and what to do; an unchanged one is not read again. A key that ends
+with `/` is that of a folder."""
 
 unsettled = Table(
     "unsettled",
@@ -202,16 +221,27 @@ class Part:
         return {"custodian": self.custodian, "source": self.source}
 
 
-async def known(connection: AsyncConnection, part: Part, folder: str) -> dict[str, tuple[int, int]]:
-    """Name to (size, mtime_ns) of every file of `folder` that was read, served or not; (-1, -1) for a PASSING problem,
-    which no file matches."""
-    served = select(instances.c.name, instances.c.size, instances.c.mtime_ns)
-    found = {
-        row.name: (row.size, row.mtime_ns)
+def folder_of(key: str) -> str:
+    """The part of a key before its last `/`; `/` itself for a key at the root."""
+    head, slash, _ = key.rpartition("/")
+    return head or slash
+
+
+def object_row(key: str, version: str, size: int) -> dict[str, Any]:
+    """The columns of `instances` and of `problems` that say which object it is."""
+    return {"key": key, "folder": folder_of(key), "version": version, "size": size}
+
+
+async def known(connection: AsyncConnection, part: Part, folder: str) -> dict[str, tuple[int, str] | None]:
+    """Key to (size, version) of every object of `folder` that was read, served or not; None for a PASSING problem: its
+    object must be read again."""
+    served = select(instances.c.key, instances.c.size, instances.c.version)
+    found: dict[str, tuple[int, str] | None] = {
+        row.key: (row.size, row.version)
         for row in await connection.execute(served.where(part.of(instances), instances.c.folder == folder))
     }
     for row in await connection.execute(select(problems).where(part.of(problems), problems.c.folder == folder)):
-        found[row.name] = (-1, -1) if row.code in PASSING else (row.size, row.mtime_ns)
+        found[row.key] = None if row.code in PASSING else (row.size, row.version)
     return found
 
 
@@ -227,48 +257,65 @@ async def keep(
     found: Sequence[dict[str, Any]],
     bad: Sequence[dict[str, Any]],
     *,
-    known: Collection[tuple[str, str]],
+    known: Collection[str],
 ) -> None:
-    """Files that were read become rows of `instances` and `problems`. `known` are the (folder, name) among them that
-    have a row already."""
-    for folder in sorted({folder for folder, _ in known}):
-        await forget(connection, part, folder, [name for within, name in known if within == folder])
-    for table, rows in ((instances, found), (problems, bad)):
+    """Objects that were read become rows of `instances` and `problems`. Each row of `found` holds `check`, the whole
+    check table of its object. `known` are the keys among them that have a row already."""
+    await forget(connection, part, keys=sorted(known))
+    pieces = [part.row | one for row in found for one in _blocks(row["key"], row["check"])]
+    served = [part.row | {name: value for name, value in row.items() if name != "check"} for row in found]
+    for table, rows in ((instances, served), (problems, [part.row | row for row in bad]), (checks, pieces)):
         if rows:
-            await connection.execute(insert(table), [part.row | row for row in rows])
+            await connection.execute(insert(table), rows)
     await _touch(connection, part, {row["study"] for row in found})
 
 
-async def suspect(connection: AsyncConnection, part: Part, file: PurePath) -> None:
-    """A file that was indexed has other bytes than it had: a PASSING problem until a scan has read it again."""
-    where = {"folder": str(file.parent), "name": file.name}
+def _blocks(key: str, check: bytes) -> Iterable[dict[str, Any]]:
+    step = BLOCK * CHECK
+    for block, start in enumerate(range(0, len(check), step)):
+        yield {"key": key, "block": block, "pieces": check[start : start + step]}
+
+
+async def check_values(connection: AsyncConnection, part: Part, key: str, first: int, last: int) -> bytes:
+    """The check values of the pieces `first` to `last` (inclusive) of an object; fewer where it has fewer pieces."""
+    rows = select(checks.c.block, checks.c.pieces).where(
+        part.of(checks), checks.c.key == key, checks.c.block.between(first // BLOCK, last // BLOCK)
+    )
+    found = (await connection.execute(rows.order_by(checks.c.block))).all()
+    joined = b"".join(row.pieces for row in found)
+    skipped = first // BLOCK * BLOCK
+    return joined[(first - skipped) * CHECK : (last + 1 - skipped) * CHECK]
+
+
+async def suspect(connection: AsyncConnection, part: Part, key: str) -> None:
+    """An object that was indexed has other bytes than it had: a PASSING problem until a scan has read it again."""
 
     def it(table: Table) -> ColumnElement[bool]:
-        return and_(part.of(table), *(table.c[name] == value for name, value in where.items()))
+        return and_(part.of(table), table.c.key == key)
 
-    was = (await connection.execute(select(instances.c.size, instances.c.mtime_ns).where(it(instances)))).one_or_none()
+    was = (await connection.execute(select(instances.c.size, instances.c.version).where(it(instances)))).one_or_none()
     if was is None:
         return
     why = (
         "it changed after it was indexed, and the next scan reads it again; restore it if nobody should have changed it"
     )
-    row = part.row | where | {"size": was.size, "mtime_ns": was.mtime_ns, "code": "E_CHANGED", "message": why}
+    row = part.row | object_row(key, was.version, was.size) | {"code": "E_CHANGED", "message": why}
     await connection.execute(delete(problems).where(it(problems)))
     await connection.execute(insert(problems).values(row))
 
 
 async def forget(
-    connection: AsyncConnection, part: Part, folder: str | None = None, names: Sequence[str] | None = None
+    connection: AsyncConnection, part: Part, folder: str | None = None, *, keys: Sequence[str] | None = None
 ) -> None:
-    """Removes what is known of these files of `folder`, of all its files, or of every file; their studies must settle
-    again. Versions go on counting."""
-    for some in _some(names) if names is not None else [None]:
+    """Removes what is known of the objects `keys`, of all objects of `folder`, or of every object; their studies must
+    settle again. Versions of studies go on counting."""
+    for some in _some(keys) if keys is not None else [None]:
         for table in (instances, problems):
             chosen = [part.of(table)]
             if folder is not None:
                 chosen.append(table.c.folder == folder)
             if some is not None:
-                chosen.append(table.c.name.in_(some))
+                chosen.append(table.c.key.in_(some))
             if table is instances:
                 uids = await connection.execute(select(instances.c.study).distinct().where(*chosen))
                 await _touch(connection, part, uids.scalars().all())
@@ -276,7 +323,7 @@ async def forget(
 
 
 async def replace_study(connection: AsyncConnection, part: Part, uid: str, found: Sequence[dict[str, Any]]) -> None:
-    """The files of one study become `found`, wherever they were before."""
+    """The objects of one study become `found`, wherever they were before."""
     await connection.execute(delete(instances).where(part.of(instances), instances.c.study == uid))
     await keep(connection, part, found, [], known=())
 
@@ -320,11 +367,11 @@ async def count_passed_over(connection: AsyncConnection, part: Part) -> int:
 async def passed_over(connection: AsyncConnection, custodian: HpiO) -> list[str]:
     """The path of every file that was passed over, sorted."""
     statement = (
-        select(problems.c.folder, problems.c.name)
+        select(problems.c.key)
         .where(problems.c.custodian == custodian, problems.c.code == PASSED_OVER)
-        .order_by(problems.c.folder, problems.c.name)
+        .order_by(problems.c.key)
     )
-    return [str(PurePath(row.folder, row.name)) for row in await connection.execute(statement)]
+    return list((await connection.execute(statement)).scalars())
 
 
 async def file_problems(connection: AsyncConnection, custodian: HpiO) -> list[IndexProblem]:
@@ -332,10 +379,10 @@ async def file_problems(connection: AsyncConnection, custodian: HpiO) -> list[In
     statement = (
         select(problems)
         .where(problems.c.custodian == custodian, problems.c.code != PASSED_OVER)
-        .order_by(problems.c.folder, problems.c.name)
+        .order_by(problems.c.key)
     )
     rows = await connection.execute(statement)
-    return [IndexProblem(row.code, str(PurePath(row.folder, row.name)), row.message) for row in rows]
+    return [IndexProblem(row.code, row.key.rstrip("/") or row.key, row.message) for row in rows]
 
 
 async def _touch(connection: AsyncConnection, part: Part, uids: Iterable[str]) -> None:

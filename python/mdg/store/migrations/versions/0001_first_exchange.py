@@ -97,31 +97,45 @@ def _index() -> None:
         "instances",
         _custodian(),
         sa.Column("source", sa.Text, primary_key=True),
-        sa.Column("folder", sa.Text, primary_key=True),
-        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("folder", sa.Text, nullable=False),
+        sa.Column("version", sa.Text, nullable=False),
         sa.Column("size", Number, nullable=False),
-        sa.Column("mtime_ns", Number, nullable=False),
         sa.Column("sha256", sa.LargeBinary, nullable=False),
-        sa.Column("check", sa.LargeBinary, nullable=False),
         sa.Column("study", sa.Text, nullable=False),
         sa.Column("series", sa.Text, nullable=False),
         sa.Column("uid", sa.Text, nullable=False),
         sa.Column("facts", Document, nullable=False),
     )
     op.create_index("ix_instances_custodian_source_study", "instances", ["custodian", "source", "study"])
-    known = ["custodian", "source", "folder", "name", "size", "mtime_ns"]
+    known = ["custodian", "source", "folder", "key", "size", "version"]
     op.create_index("ix_instances_known", "instances", known)
+    op.create_table(
+        "checks",
+        _custodian(),
+        sa.Column("source", sa.Text, primary_key=True),
+        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("block", Number, primary_key=True, autoincrement=False),
+        sa.Column("pieces", sa.LargeBinary, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["custodian", "source", "key"],
+            ["instances.custodian", "instances.source", "instances.key"],
+            ondelete="CASCADE",
+        ),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "problems",
         _custodian(),
         sa.Column("source", sa.Text, primary_key=True),
-        sa.Column("folder", sa.Text, primary_key=True),
-        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("folder", sa.Text, nullable=False),
+        sa.Column("version", sa.Text, nullable=False),
         sa.Column("size", Number, nullable=False),
-        sa.Column("mtime_ns", Number, nullable=False),
         sa.Column("code", sa.Text, nullable=False),
         sa.Column("message", sa.Text, nullable=False),
     )
+    op.create_index("ix_problems_custodian_source_folder", "problems", ["custodian", "source", "folder"])
     op.create_table(
         "unsettled",
         _custodian(),
