@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import h11
 import pytest
 from hypercorn import protocol
 from hypercorn.asyncio import run
@@ -76,6 +77,16 @@ def test_what_is_used_of_hypercorn_is_there() -> None:
     assert vars(run)["TCPServer"] is Connection
     for setting in ("include_server_header", "h11_max_incomplete_size", "graceful_timeout", "alpn_protocols"):
         assert hasattr(Config, setting), setting
+
+
+def test_what_is_used_of_h11_is_there() -> None:
+    """Without the length of a chunk `Framing` would let every chunk in."""
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\nx")
+    while not isinstance(connection.next_event(), h11.Data):
+        pass
+    assert vars(connection._reader)["_bytes_in_chunk"] == 0x1000 - 1
+    assert callable(connection._process_error)
 
 
 async def test_a_request_goes_through_the_classes_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
