@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
+from mdg.access import RecordedConsents, utc_now
 from mdg.exchange.holdings import Holdings
 from mdg.identity import Identities
 from mdg.model.identity import HpiO, Ihi
@@ -82,7 +83,7 @@ async def reads(few: Path, many: Path, images: Path) -> tuple[list[float], list[
         for store in (one, other):
             source = FolderSource(store, CUSTODIAN, [images], default_issuer="DEMO", time_zone=ZONE)
             await source.scan()
-            holdings = Holdings([source], Identities(store, CUSTODIAN))
+            holdings = Holdings([source], Identities(store, CUSTODIAN), RecordedConsents(store, CUSTODIAN, utc_now))
             ((held, *_), _) = await holdings.of(ihi)
             ways.append((holdings, held.study.key.uid))
         for number in range(READS + 20):

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mdg.fhir.local_numbers import LocalNumbers
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import Patient, Series, Study, StudyKey
+from mdg.model.local_numbers import LocalNumbers
 
 CUSTODIAN = HpiO("8003621566684455")
 NUMBERS = LocalNumbers(CUSTODIAN, "Example Imaging", "DEMO", "https://w3id.org/mdg")

@@ -11,9 +11,11 @@ from tests.fhir.conftest import NUMBERS
 
 from mdg.errors import Invalid, NotAcceptable, NotSupported, Problem, Required
 from mdg.fhir.capability_statement import capability_statement, interactions
-from mdg.fhir.search import PARAMETERS, ImagingStudySearch, Terms, ValueOfIdentifier, parse
+from mdg.fhir.search import IMAGING_STUDY, PATIENT, SEARCHES, Search, Table, Terms, parse
+from mdg.fhir.search.values import ValueOfIdentifier
 from mdg.model.identity import ACCESSION_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, Ihi
 from mdg.model.imaging import Study
+from mdg.model.query import matches, select
 
 IHI = Ihi("8003608833357361")
 SYSTEM = "http://ns.electronichealth.net.au/id/hi/ihi/1.0"
@@ -24,8 +26,12 @@ TERMS = Terms(SYDNEY, FHIR, NUMBERS)
 WHO = ("patient.identifier", f"{SYSTEM}|{IHI}")
 
 
-def search(*body: tuple[str, str], url: tuple[tuple[str, str], ...] = ()) -> ImagingStudySearch:
-    return parse(url, body, TERMS)
+def search(*body: tuple[str, str], url: tuple[tuple[str, str], ...] = (), table: Table = IMAGING_STUDY) -> Search:
+    return parse(table, url, body, TERMS)
+
+
+def finds(search: Search, study: Study) -> bool:
+    return matches(replace(search.query, patients=(study.patient,)), study)
 
 
 @pytest.mark.parametrize("name", ["patient.identifier", "patient:identifier", "subject:Patient.identifier"])
@@ -33,7 +39,7 @@ def search(*body: tuple[str, str], url: tuple[tuple[str, str], ...] = ()) -> Ima
     "value", [f"{SYSTEM}|{IHI}", f"{SYSTEM}|8003 6088 3335 7361", f"{IHI_SYSTEM_JMIX_ALIAS}|{IHI}"]
 )
 def test_three_spellings_of_the_patient_are_equal(name: str, value: str) -> None:
-    assert search((name, value)).ihi == IHI
+    assert search((name, value)).query.person == IHI
 
 
 @pytest.mark.parametrize(
@@ -107,8 +113,8 @@ def test_identifier_of_a_person_in_a_url_names_the_post_that_works(url: tuple[tu
 
 def test_parameters_of_url_and_body_are_merged(study: Study) -> None:
     merged = search(WHO, url=(("modality", "MR"),))
-    assert not merged.matches(study)
-    assert search(WHO, url=(("modality", "CT"),)).matches(study)
+    assert not finds(merged, study)
+    assert finds(search(WHO, url=(("modality", "CT"),)), study)
 
 
 @pytest.mark.parametrize(
@@ -152,71 +158,134 @@ def test_parameters_of_url_and_body_are_merged(study: Study) -> None:
     ],
 )
 def test_each_parameter_selects_and_leaves_out(study: Study, name: str, yes: str, no: str) -> None:
-    assert search(WHO, (name, yes)).matches(study)
-    assert not search(WHO, (name, no)).matches(study)
+    assert finds(search(WHO, (name, yes)), study)
+    assert not finds(search(WHO, (name, no)), study)
 
 
 def test_a_date_without_offset_is_a_day_of_the_services_place(study: Study) -> None:
     late = replace(study, started="2026-05-01T23:30:00+10:00")
-    assert search(WHO, ("started", "2026-05-01")).matches(late)
+    assert finds(search(WHO, ("started", "2026-05-01")), late)
     whole_day = replace(study, started="2026-05-01")
-    assert search(WHO, ("started", "2026-05-01")).matches(whole_day)
-    assert not search(WHO, ("started", "2026-05-01T10:00")).matches(whole_day)
+    assert finds(search(WHO, ("started", "2026-05-01")), whole_day)
+    assert not finds(search(WHO, ("started", "2026-05-01T10:00")), whole_day)
 
 
 def test_the_day_that_clocks_change_has_its_own_length(study: Study) -> None:
     """Sydney left summer time on 2026-04-05 at 03:00: the day has 25 hours."""
     last = replace(study, started="2026-04-05T23:59:00+10:00")
-    assert search(WHO, ("started", "2026-04-05")).matches(last)
+    assert finds(search(WHO, ("started", "2026-04-05")), last)
 
 
 def test_an_unknown_date_satisfies_no_date(bare: Study) -> None:
-    assert not search(WHO, ("started", "ne2020")).matches(bare)
+    assert not finds(search(WHO, ("started", "ne2020")), bare)
 
 
 def test_links_carry_neither_patient_nor_person() -> None:
     found = search(WHO, ("patient", "pt-1"), ("modality", "CT"), ("basedon:identifier", "A26-00417"), ("_count", "5"))
-    assert found.shareable == [("modality", "CT"), ("_count", "5")]
-    assert ("basedon:identifier", "A26-00417") in found.asked
+    assert found.link(frozenset({"pt-1"})) == [("patient", "Patient/pt-1"), ("modality", "CT"), ("_count", "5")]
+    assert found.link(frozenset()) == [("modality", "CT"), ("_count", "5")]
+    assert ("basedon:identifier", "A26-00417") in found.of(frozenset())
     assert str(IHI) not in str(found.asked)
 
 
 def test_a_parameter_that_is_repeated_narrows_the_search(study: Study) -> None:
     mine, other = ("patient", study.patient_id), ("patient", "another")
     for pair in ((mine, other), (other, mine), (other, ("patient", "x"))):
-        assert not search(WHO, *pair).matches(study)
-    assert search(WHO, mine, ("subject", f"Patient/{study.patient_id},x")).matches(study)
-    assert not search(WHO, ("status", "cancelled"), ("status", "available")).matches(study)
-    assert search(WHO, ("status", "cancelled,available"), ("status", "available")).matches(study)
-    assert search(WHO, ("_count", "7"), ("_count", "7")).count == 7
+        assert not finds(search(WHO, *pair), study)
+    assert finds(search(WHO, mine, ("subject", f"Patient/{study.patient_id},x")), study)
+    assert not finds(search(WHO, ("status", "cancelled"), ("status", "available")), study)
+    assert finds(search(WHO, ("status", "cancelled,available"), ("status", "available")), study)
+    assert search(WHO, ("_count", "7"), ("_count", "7")).query.count == 7
 
 
 def test_a_reference_to_an_order_finds_nothing(study: Study) -> None:
-    assert not search(WHO, ("basedon", "ServiceRequest/1")).matches(study)
+    assert not finds(search(WHO, ("basedon", "ServiceRequest/1")), study)
 
 
 def test_an_escaped_character_stands_for_itself(study: Study) -> None:
     odd = replace(study, accession="A,1|2\\$")
-    assert search(WHO, ("basedon:identifier", "A\\,1\\|2\\\\\\$")).matches(odd)
-    assert not search(WHO, ("basedon:identifier", "A,1")).matches(odd)
+    assert finds(search(WHO, ("basedon:identifier", "A\\,1\\|2\\\\\\$")), odd)
+    assert not finds(search(WHO, ("basedon:identifier", "A,1")), odd)
 
 
 def test_count_is_capped_not_refused() -> None:
-    assert search(WHO, ("_count", "1000000000")).count == 100
-    assert search(WHO, ("_count", "0")).count == 0
-    assert search(WHO, ("_summary", "count")).count == 0
+    assert search(WHO, ("_count", "1000000000")).query.count == 100
+    assert search(WHO, ("_count", "0")).query.count == 0
+    assert search(WHO, ("_summary", "count")).query.count == 0
 
 
 def test_order_is_total_and_newest_first(study: Study, bare: Study) -> None:
     older = replace(study, id="A", started="2020-01-01")
     same = replace(study, id="0")
-    assert [s.id for s in search(WHO).ordered([older, study, bare, same])][:2] == ["0", study.id]
-    assert search(WHO, ("_sort", "started")).ordered([study, older])[0] is older
+
+    def ordered(asked: Search, *studies: Study) -> list[Study]:
+        return [*select(replace(asked.query, patients=(study.patient,)), studies).studies]
+
+    assert ordered(search(WHO), older, study, bare, same) == [same, study, older, bare]
+    assert ordered(search(WHO, ("_sort", "started")), study, older)[0] is older
 
 
 def test_a_study_alone_may_be_asked_for_without_its_patient() -> None:
-    assert search(("identifier", "1.2.3")).ihi is None
-    assert search(("_id", "x")).ihi is None
+    assert search(("identifier", "1.2.3")).query.person is None
+    assert search(("_id", "x")).query.person is None
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ([], Required),
+        ([("_count", "1")], Required),
+        ([("identifier", "urn:other|8003608833357361")], NotSupported),
+        ([("identifier", f"{SYSTEM}|8003608833357362")], ValueOfIdentifier),
+        ([("identifier", f"{SYSTEM}|{IHI}"), ("family", "Phantom")], NotSupported),
+        ([("identifier", f"{SYSTEM}|{IHI}"), ("_include", "Patient:organization")], NotSupported),
+        ([("identifier", f"{SYSTEM}|{IHI}"), ("_sort", "_id")], NotSupported),
+        ([("identifier", f"{SYSTEM}|{IHI}"), ("modality", "CT")], NotSupported),
+    ],
+)
+def test_patients_are_searched_by_the_same_engine_under_a_table_of_their_own(
+    body: list[tuple[str, str]], kind: type[Problem]
+) -> None:
+    with pytest.raises(kind):
+        search(*body, table=PATIENT)
+
+
+def test_a_search_for_patients_names_them_by_their_own_ids(study: Study) -> None:
+    found = search(("identifier", f"{SYSTEM}|{IHI}"), ("_count", "5"), table=PATIENT)
+    assert (found.query.person, found.query.count) == (IHI, 5)
+    assert found.link(frozenset({"b", "a"})) == [("_id", "a,b"), ("_count", "5")]
+    assert finds(search(("_id", f"x,{study.patient_id}"), table=PATIENT), study)
+    assert not finds(search(("_id", study.id), table=PATIENT), study)
+    with pytest.raises(NotSupported) as refused:
+        search(url=(("identifier", "8003608833357361"),), table=PATIENT)
+    assert f"POST {FHIR}/Patient/_search" in refused.value.diagnostics
+
+
+def test_the_refusal_of_a_parameter_names_those_of_its_table_only() -> None:
+    with pytest.raises(NotSupported) as refused:
+        search(("family", "x"), table=PATIENT)
+    assert refused.value.diagnostics.endswith("supported: _id, identifier, _count, _summary, _total")
+
+
+@pytest.mark.parametrize("table", SEARCHES.values(), ids=SEARCHES)
+def test_each_table_says_what_its_links_and_refusals_need(table: Table) -> None:
+    assert table.patient in table.parameters
+    assert not table.parameters[table.patient].person
+    example = table.parameters[table.example.partition("=")[0]]
+    assert (example.person, example.whose) == (True, True)
+    assert all(parameter.documentation for parameter in table.parameters.values())
+
+
+def test_an_accession_system_leads_back_to_its_issuers(study: Study) -> None:
+    issuers = (None, "RIS", "a/b c", "urn:oid:1.2.3", "https://ris.example", f"{ACCESSION}", "ä%2F")
+    by_system: dict[str, set[str | None]] = {}
+    for issuer in issuers:
+        by_system.setdefault(NUMBERS.accession_system(replace(study, accession_issuer=issuer)), set()).add(issuer)
+    for system, expected in by_system.items():
+        assert NUMBERS.accession_issuers(system) >= expected
+        assert NUMBERS.accession_issuers(system).isdisjoint(set(issuers) - expected)
+    assert NUMBERS.accession_issuers("urn:other") == {"urn:other"}
+    assert NUMBERS.accession_issuers("no address") == NUMBERS.accession_issuers("") == frozenset()
 
 
 def test_statement_is_told_from_the_routes() -> None:
@@ -226,9 +295,14 @@ def test_statement_is_told_from_the_routes() -> None:
         ("/fhir/ImagingStudy/_search", frozenset({"POST"})),
         ("/fhir/ImagingStudy/{id}", frozenset({"GET", "HEAD"})),
         ("/fhir/Endpoint/{id}", frozenset({"GET"})),
+        ("/fhir/Patient/_search", frozenset({"POST"})),
         ("/api/jmix", frozenset({"GET"})),
     ]
-    assert interactions(routes) == {"ImagingStudy": ("read", "search-type"), "Endpoint": ("read",)}
+    assert interactions(routes) == {
+        "ImagingStudy": ("read", "search-type"),
+        "Endpoint": ("read",),
+        "Patient": ("search-type",),
+    }
     statement = capability_statement(
         routes,
         fhir=FHIR,
@@ -244,5 +318,10 @@ def test_statement_is_told_from_the_routes() -> None:
     )
     types = {resource["type"]: resource for resource in statement["rest"][0]["resource"]}
     stated = {parameter["name"] for parameter in types["ImagingStudy"]["searchParam"]}
-    assert stated == {name.split(".")[0].split(":")[0] for name, p in PARAMETERS.items() if p.type != "special"}
+    assert stated == {
+        name.split(".")[0].split(":")[0] for name, p in IMAGING_STUDY.parameters.items() if p.type != "special"
+    }
+    assert types["ImagingStudy"]["searchInclude"] == [*IMAGING_STUDY.includes]
     assert "searchParam" not in types["Endpoint"]
+    assert [one["name"] for one in types["Patient"]["searchParam"]] == ["_id", "identifier"]
+    assert "searchInclude" not in types["Patient"]

@@ -11,8 +11,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from mdg.app import create_admin, create_public
+from mdg.fhir.search import SEARCHES
 from mdg.sandbox.phantom import write_phantom
 from mdg.store.outbox import REGISTRY, SUBSCRIBERS
+from mdg.web.asking import FORM
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +80,11 @@ async def test_the_description_is_valid_and_names_every_address(start: Start) ->
     assert set(described["paths"]) == routed
     search, live = described["paths"]["/fhir/ImagingStudy/_search"]["post"], described["paths"]["/livez"]["get"]
     assert (search["security"], live["security"]) == ([{"dpop": []}], [])
+    for type_, table in SEARCHES.items():
+        form = described["paths"][f"/fhir/{type_}/_search"]["post"]["requestBody"]["content"][FORM]["schema"]
+        assert [*form["properties"]] == [*table.parameters]
+        asked = {one["name"] for one in described["paths"][f"/fhir/{type_}"]["get"]["parameters"]}
+        assert asked == {name for name, one in table.parameters.items() if not one.person}
     assert described["paths"]["/jobs"]["get"]["security"] == [{"operator": []}]
     assert live["description"] == "the process answers."
 

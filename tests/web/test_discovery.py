@@ -178,9 +178,12 @@ async def test_a_page_has_100_studies_however_many_are_asked_for_and_all_pages_h
             sizes.append(len(matches))
             found += matches
             links = {link["relation"]: link["url"] for link in bundle["link"]}
+            assert str(EXAMPLE_IHI) not in json.dumps(links)
             if "next" not in links:
                 break
             path = links["next"].removeprefix(gateway.url)
+            of_patients = await gateway.consumer.ask("GET", path.replace("/ImagingStudy?", "/Patient?"))
+            assert of_patients.status_code == 404
             other = await gateway.new_consumer("other")
             for refused in (await other.ask("GET", path), await gateway.consumer.ask("GET", path, ihi=OTHER)):
                 assert refused.status_code == 404, refused.text
@@ -232,7 +235,10 @@ async def test_hidden_and_absent_are_read_alike(start: Start, kind: str) -> None
         (("GET", "/fhir/ImagingStudy?_page=abc"), None, 404, "not-found"),
         (("PUT", "/fhir/ImagingStudy/x"), "{}", 405, "not-supported"),
         (("PATCH", "/fhir/Patient/x"), "{}", 405, "not-supported"),
-        (("POST", "/fhir/Patient/_search"), WHO, 404, "not-found"),
+        (("POST", "/fhir/Patient/_search"), WHO, 400, "not-supported"),
+        (("POST", "/fhir/Patient/_search"), "family=Phantom", 400, "not-supported"),
+        (("POST", "/fhir/Patient/_search"), "_count=1", 400, "required"),
+        (("GET", "/fhir/Patient?_page=abc"), None, 404, "not-found"),
         (("POST", "/fhir/Endpoint/_search"), "patient=x", 404, "not-found"),
         (("POST", f"/fhir/Patient/_search?identifier={EXAMPLE_IHI}"), "x=y", 400, "not-supported"),
         (("PUT", f"/fhir/Patient/{EXAMPLE_IHI}"), "{}", 400, "not-supported"),
@@ -282,7 +288,11 @@ async def test_the_statement_promises_what_answers_and_nothing_else(start: Start
     async with start() as gateway:
         statement = (await gateway.consumer.http.get(f"{gateway.url}/fhir/metadata")).json()
         types = {one["type"]: {i["code"] for i in one["interaction"]} for one in statement["rest"][0]["resource"]}
-        assert types == {"ImagingStudy": {"read", "search-type", "vread"}, "Patient": {"read"}, "Endpoint": {"read"}}
+        assert types == {
+            "ImagingStudy": {"read", "search-type", "vread"},
+            "Patient": {"read", "search-type"},
+            "Endpoint": {"read"},
+        }
         for type_ in (*types, "DiagnosticReport", "ServiceRequest", "Observation"):
             searched = await gateway.consumer.ask("GET", f"/fhir/{type_}?_count=1")
             assert (searched.status_code in (200, 400)) == ("search-type" in types.get(type_, ())), type_
@@ -315,6 +325,31 @@ async def test_included_resources_need_their_own_scope(start: Start) -> None:
         form = {"patient.identifier": f"{SYSTEM}|{EXAMPLE_IHI}", "_include": "ImagingStudy:patient"}
         answer = await gateway.consumer.ask("POST", SEARCH, scopes=("system/ImagingStudy.rs",), data=form)
         assert [entry["search"]["mode"] for entry in answer.json()["entry"]] == ["match"]
+
+
+async def test_patients_are_found_by_their_person_and_then_by_their_ids(start: Start) -> None:
+    async with start() as gateway:
+        form = {"identifier": f"{SYSTEM}|{EXAMPLE_IHI}"}
+        answer = await gateway.consumer.ask("POST", "/fhir/Patient/_search", data=form)
+        bundle = answer.json()
+        assert (answer.status_code, bundle["total"]) == (200, 1)
+        patient = bundle["entry"][0]["resource"]
+        assert patient["identifier"][0]["value"] == str(EXAMPLE_IHI)
+        assert patient == (await gateway.consumer.ask("GET", f"/fhir/Patient/{patient['id']}")).json()
+        (link,) = (link["url"] for link in bundle["link"])
+        assert link == f"{gateway.url}/fhir/Patient?_id={patient['id']}"
+        again = await gateway.consumer.ask("GET", link.removeprefix(gateway.url))
+        assert again.json()["entry"] == bundle["entry"]
+        (event,) = await gateway.records(answer.headers["x-request-id"])
+        assert (event["outcome"], event["type"]["code"]) == ("0", "rest")
+        of_studies = await gateway.consumer.ask(
+            "POST", "/fhir/Patient/_search", data=form, scopes=("system/ImagingStudy.rs",)
+        )
+        assert of_studies.status_code == 403
+        of_another = await gateway.consumer.ask("POST", "/fhir/Patient/_search", data=form, ihi=OTHER)
+        assert of_another.status_code == 403
+        unknown = await gateway.consumer.ask("GET", f"/fhir/Patient?_id={patient['id']}", ihi=OTHER)
+        assert (unknown.status_code, unknown.json()["total"]) == (200, 0)
 
 
 async def test_scope_of_another_type_is_insufficient(start: Start) -> None:

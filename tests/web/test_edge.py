@@ -134,7 +134,7 @@ async def test_a_fault_in_a_door_is_an_outcome_without_a_word_about_it(start: St
         async def broken(*_: Any) -> Any:
             raise ZeroDivisionError("secret text")
 
-        gateway.rooms.discovery.imaging_study = broken
+        gateway.rooms.discovery.study = broken
         answer = await gateway.consumer.ask("GET", "/fhir/ImagingStudy/x")
         assert answer.status_code == 500
         assert answer.json()["issue"][0]["code"] == "exception"

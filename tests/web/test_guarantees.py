@@ -105,6 +105,8 @@ async def calls(gateway: Any) -> dict[str, tuple[str, str, dict[str, str], bytes
         "POST /fhir/ImagingStudy/_search": ("POST", "/fhir/ImagingStudy/_search", FORM, form),
         "GET /fhir/ImagingStudy/{id}": ("GET", read, {}, b""),
         "GET /fhir/ImagingStudy/{id}/_history/{version}": ("GET", f"{read}/_history/1", {}, b""),
+        "GET /fhir/Patient": ("GET", f"/fhir/Patient?_id={patient.partition('/')[2]}", {}, b""),
+        "POST /fhir/Patient/_search": ("POST", "/fhir/Patient/_search", FORM, form.removeprefix(b"patient.")),
         "GET /fhir/Patient/{id}": ("GET", f"/fhir/{patient}", {}, b""),
         "GET /fhir/Endpoint/{id}": ("GET", f"/fhir/{study['endpoint'][0]['reference']}", {}, b""),
         "GET /api/jmix": ("GET", f"/api/jmix?studyInstanceUid={uid}", {}, b""),

@@ -35,7 +35,6 @@ from mdg.client import Gateway, Tokens
 from mdg.config import Settings
 from mdg.errors import MdgError
 from mdg.exchange.courier import Courier
-from mdg.exchange.cursor import Cursors
 from mdg.exchange.delivery import Delivery
 from mdg.exchange.discovery import Discovery
 from mdg.exchange.envelopes import Envelopes
@@ -46,15 +45,16 @@ from mdg.exchange.reception import Reception
 from mdg.exchange.registration import Registrar
 from mdg.exchange.retrieval import Retrieval
 from mdg.exchange.workshop import Workshop
-from mdg.fhir.local_numbers import LocalNumbers
 from mdg.identity import Identities
 from mdg.keys import Directory, HttpDirectory, Keyring
 from mdg.model.event import Event, Kind, Outcome
+from mdg.model.local_numbers import LocalNumbers
 from mdg.outbound import Outbound
 from mdg.registry import Registrations, Registry
 from mdg.sources.folder import FolderSource
 from mdg.sources.received import ReceivedSource
 from mdg.store import Store, outbox
+from mdg.web.cursor import Cursors
 from mdg.web.metrics import Metrics
 
 
@@ -221,16 +221,7 @@ async def _open(
         revocations=revocations,
         consents=consents,
         cursors=cursors,
-        discovery=Discovery(
-            holdings,
-            judge,
-            audit,
-            cursors,
-            numbers=numbers,
-            public_url=settings.public_url,
-            canonical_base=settings.canonical_base,
-            retrievable=settings.capabilities.retrieval,
-        ),
+        discovery=Discovery(holdings, judge, audit, retrievable=settings.capabilities.retrieval),
         retrieval=retrieval,
         numbers=numbers,
         envelopes=envelopes,

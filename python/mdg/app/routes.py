@@ -23,13 +23,16 @@ from mdg.config import is_loopback, port_of
 from mdg.exchange.refusal import whose
 from mdg.fhir import Json
 from mdg.fhir.capability_statement import capability_statement
-from mdg.fhir.search import Terms
+from mdg.fhir.found import Server, patient_bundle, study_bundle
+from mdg.fhir.search import IMAGING_STUDY, PATIENT, Terms
 from mdg.sandbox import create_app as create_sandbox
 from mdg.web.admin import AdminDoor, AdminLock
 from mdg.web.authentication import Authentication
 from mdg.web.consent import ConsentDoor
 from mdg.web.edge import Edge
-from mdg.web.fhir import FhirDoor
+from mdg.web.fhir.read import ReadDoor
+from mdg.web.fhir.search import SearchDoor
+from mdg.web.fhir.subscription import SubscriptionDoor
 from mdg.web.health import HealthDoor
 from mdg.web.home import HomeDoor
 from mdg.web.ief_statement import IefStatementDoor, ief_statement
@@ -37,7 +40,6 @@ from mdg.web.jmix import JmixDoor
 from mdg.web.openapi import openapi
 from mdg.web.revocation import RevocationDoor
 from mdg.web.streams import Streams
-from mdg.web.subscription import SubscriptionDoor
 from mdg.web.wellknown import WellKnownDoor
 
 _PORT = re.compile(":[0-9]+$")
@@ -54,12 +56,12 @@ def create_public(rooms: Rooms) -> Starlette:
 def _public(rooms: Rooms) -> list[BaseRoute]:
     """The doors of the gateway itself."""
     settings, on = rooms.settings, rooms.settings.capabilities
-    fhir = FhirDoor(
-        rooms.discovery,
-        rooms.cursors,
-        Terms(settings.time_zone, f"{settings.public_url}/fhir", rooms.numbers),
-        lambda: _statement(rooms, routes),
-    )
+    server = Server(settings.public_url, settings.canonical_base, rooms.numbers)
+    terms = Terms(settings.time_zone, server.fhir, rooms.numbers)
+    discovery, cursors = rooms.discovery, rooms.cursors
+    studies = SearchDoor(IMAGING_STUDY, discovery.search, study_bundle, server, terms, cursors)
+    patients = SearchDoor(PATIENT, discovery.search_patients, patient_bundle, server, terms, cursors)
+    fhir = ReadDoor(discovery, server, lambda: _statement(rooms, routes))
     streams = Streams(settings.streams, settings.streams_each)
     jmix = JmixDoor(rooms.retrieval, settings.public_url, rooms.metrics, streams)
     health = HealthDoor(partial(ready, rooms))
@@ -113,10 +115,12 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
     ]
     if on.discovery:
         routes += [
-            locked("/fhir/ImagingStudy", fhir.search_by_url),
-            locked("/fhir/ImagingStudy/_search", fhir.search, methods=["POST"]),
+            locked("/fhir/ImagingStudy", studies.get),
+            locked("/fhir/ImagingStudy/_search", studies.post, methods=["POST"]),
             locked("/fhir/ImagingStudy/{id}", fhir.imaging_study),
             locked("/fhir/ImagingStudy/{id}/_history/{version}", fhir.imaging_study_version),
+            locked("/fhir/Patient", patients.get),
+            locked("/fhir/Patient/_search", patients.post, methods=["POST"]),
             locked("/fhir/Patient/{id}", fhir.patient),
         ]
     if on.discovery and on.retrieval:

@@ -26,10 +26,10 @@ from mdg.exchange.preconditions import not_modified
 from mdg.exchange.ranges import Span, select
 from mdg.exchange.release import Release, Wanted
 from mdg.exchange.workshop import Workshop
-from mdg.fhir.local_numbers import LocalNumbers
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
+from mdg.model.local_numbers import LocalNumbers
 from mdg.model.request import Action, Requester, Verdict
 
 LEVEL_STATIC, LEVEL_REQUEST = 0, 2

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from mdg.fhir import FHIR_JSON, FHIR_VERSION, Json
-from mdg.fhir.search import INCLUDES, PARAMETERS
+from mdg.fhir.search import SEARCHES, Table
 from mdg.fhir.subscription import PROFILE, STATUS_OPERATION, TOPIC_EXTENSION, topic_canonical
 from mdg.model.subscription import Topic
 
@@ -107,15 +107,16 @@ def _resource(type_: str, codes: tuple[str, ...], canonical_base: str) -> Json:
         ]
         resource["operation"] = [{"name": "status", "definition": STATUS_OPERATION}]
     if "search-type" in codes:
-        resource["searchInclude"] = list(INCLUDES)
-        resource["searchParam"] = _parameters()
+        table = SEARCHES[type_]
+        resource |= {"searchInclude": list(table.includes)} if table.includes else {}
+        resource["searchParam"] = _parameters(table)
     return resource
 
 
-def _parameters() -> list[Json]:
+def _parameters(table: Table) -> list[Json]:
     """R4 cannot state chains and modifiers, so they stand in the documentation of the parameter they belong to."""
     stated: dict[str, Json] = {}
-    for name, parameter in PARAMETERS.items():
+    for name, parameter in table.parameters.items():
         base = re.split("[.:]", name)[0]
         if parameter.type == "special":
             continue

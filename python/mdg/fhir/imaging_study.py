@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from mdg.fhir import CODE_SYSTEM_DCM, CODE_SYSTEM_IDENTIFIER_TYPE, Json
 from mdg.fhir.body_sites import BODY_SITES, Site
 from mdg.fhir.dates import instant
-from mdg.fhir.local_numbers import LocalNumbers
 from mdg.fhir.patient import ihi_identifier
 from mdg.model.identity import Ihi
 from mdg.model.imaging import Series, Study
+from mdg.model.local_numbers import LocalNumbers
 
 UID_SYSTEM = "urn:dicom:uid"
 UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9]\d*)(\.(0|[1-9]\d*))*\Z", re.ASCII)

@@ -1,15 +1,15 @@
 """Patient: who a study is about, as AU Core Patient 2.0.0 asks: identifier, name, gender, birthDate at least once each.
 
 What the DICOM header does not say carries the data-absent-reason extension, so that a reader sees "not known here" and
-not "not sent". The local number leaves only under a system scoped to the custodian (`mdg.fhir.local_numbers`).
+not "not sent". The local number leaves only under a system scoped to the custodian (`mdg.model.local_numbers`).
 """
 
 from __future__ import annotations
 
 from mdg.fhir import CODE_SYSTEM_IDENTIFIER_TYPE, DATA_ABSENT, Json
-from mdg.fhir.local_numbers import LocalNumbers
 from mdg.model.identity import Ihi, LocalId
 from mdg.model.imaging import Patient
+from mdg.model.local_numbers import LocalNumbers
 
 PROFILE = "http://hl7.org.au/fhir/core/StructureDefinition/au-core-patient"
 GENDERS = {"M": "male", "F": "female", "O": "other"}

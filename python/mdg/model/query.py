@@ -152,13 +152,21 @@ class Position:
     key: str
 
 
+class Detail(StrEnum):
+    """What an answer can say besides the studies."""
+
+    PATIENT = "patient"
+    ADDRESS = "address"
+    """Where the study can be retrieved."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A search for the studies of one person.
 
     `person` is whom the search names, None if it names a study only; `patients` are the local ids of that person, and a
     query without any matches nothing. All `filters` must hold. `count` is the most studies of one answer, 0 if only
-    their number is wanted; `after` is where a page continues.
+    their number is wanted; `after` is where a page continues; `details` are wanted beside the studies.
     """
 
     person: Ihi | None = None
@@ -167,6 +175,7 @@ class Query:
     sort: Sort = Sort()
     count: int = 50
     after: Position | None = None
+    details: frozenset[Detail] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ _ATTEMPTS = {
     ("POST", "/fhir/ImagingStudy/_search"): Kind.SEARCH,
     ("GET", "/fhir/ImagingStudy/{id}"): Kind.READ,
     ("GET", "/fhir/ImagingStudy/{id}/_history/{version}"): Kind.READ,
+    ("GET", "/fhir/Patient"): Kind.SEARCH,
+    ("POST", "/fhir/Patient/_search"): Kind.SEARCH,
     ("GET", "/fhir/Patient/{id}"): Kind.READ,
     ("GET", "/fhir/Endpoint/{id}"): Kind.READ,
     ("GET", "/fhir/Subscription/{id}"): Kind.READ,

@@ -35,6 +35,7 @@ HEADER_BYTES = 16 * 1024
 HEADER_FIELDS = 100
 _PATH = re.compile(rb"(?:/(?!\.{0,2}(?:/|\Z))[A-Za-z0-9\-._~$:@!&'()*+,=]+)+/?|/")
 """A path in its one form: no empty or dot segment, nothing escaped, no backslash, no NUL (F22)."""
+IN_URL = "identifier-in-url"
 _PROBES = (b"/livez", b"/readyz")
 """Addresses at which `Host` is not checked: orchestrators and proxies ask by IP address, or name no host at all."""
 _ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
@@ -108,7 +109,7 @@ class Edge:
             problem = as_problem(error)
             if problem.status == 405 and scope["method"] == "POST" and scope["path"].endswith("/_search"):
                 problem = NotFound(reason="not-searched")  # `_search` is no id: a type that is not searched has none
-            if problem.status in (400, 404, 405) and _names_person(scope):
+            if problem.status in (400, 404, 405) and problem.reason != IN_URL and _names_person(scope):
                 problem = person_in_url(self._fhir)  # whatever the address: the caller learns what works (K3)
             if problem.headers.get("WWW-Authenticate", "").startswith("DPoP "):  # RFC 9728 5.1
                 problem.headers["WWW-Authenticate"] += f', resource_metadata="{self._resource_metadata}"'

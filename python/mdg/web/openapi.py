@@ -13,7 +13,9 @@ from starlette.routing import BaseRoute, Route
 
 from mdg.fhir import Json
 from mdg.web.admin import AdminLock
+from mdg.web.asking import FORM
 from mdg.web.authentication import Authentication
+from mdg.web.fhir.search import SearchDoor
 
 _SCHEMES = {
     "dpop": {"type": "http", "scheme": "dpop", "description": "at+jwt bound to the caller's key (RFC 9068, RFC 9449)"},
@@ -53,9 +55,24 @@ def _credentials(lock: object) -> list[str]:
 def _operation(route: Route) -> Json:
     does = re.sub(r"^`[^`]*`[.:;]?\s*", "", inspect.getdoc(route.endpoint) or "").replace("\n", " ")
     names = sorted(route.param_convertors)
+    text = {"schema": {"type": "string"}}
+    parameters = [{"name": name, "in": "path", "required": True, **text} for name in names]
+    body: Json = {}
+    door = getattr(route.endpoint, "__self__", None)
+    if isinstance(door, SearchDoor):
+        known = door.table.parameters
+        parameters += [
+            {"name": name, "in": "query", "description": one.documentation, **text}
+            for name, one in known.items()
+            if not one.person
+        ]
+        if route.path.endswith("/_search"):
+            fields = {name: {"type": "string", "description": one.documentation} for name, one in known.items()}
+            body = {"requestBody": {"content": {FORM: {"schema": {"type": "object", "properties": fields}}}}}
     return {
         "description": does or route.name.replace("_", " "),
-        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names],
+        "parameters": parameters,
+        **body,
         "security": [{name: []} for name in _credentials(route.app)],
         "responses": {"default": {"description": "The answer, or why there is none, as an OperationOutcome."}},
     }

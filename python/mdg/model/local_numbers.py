@@ -8,7 +8,7 @@ this project, which keep the issuer, so that equal numbers never meet.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from mdg.model.identity import ACCESSION_SYSTEM, MEDICAL_RECORD_SYSTEM, HpiO, Ihi, LocalId
 from mdg.model.imaging import Study
@@ -38,7 +38,16 @@ class LocalNumbers:
 
     def accession_system(self, study: Study) -> str:
         """The system of the study's AccessionNumber."""
-        issuer = study.accession_issuer
+        return self._accession_system(study.accession_issuer)
+
+    def accession_issuers(self, system: str) -> frozenset[str | None]:
+        """The issuers whose AccessionNumbers have this system; None stands for a number without an issuer. A system
+        that is nobody's has none."""
+        quoted = system.removeprefix(self._other("accession", ""))
+        possible = (None, system, unquote(quoted))
+        return frozenset(issuer for issuer in possible if self._accession_system(issuer) == system)
+
+    def _accession_system(self, issuer: str | None) -> str:
         if issuer is None:
             return f"{ACCESSION_SYSTEM}/{self.custodian}"
         if issuer.startswith(("http://", "https://", "urn:")):

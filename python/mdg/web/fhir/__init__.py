@@ -1,0 +1,1 @@
+"""The FHIR doors: searches, reads, subscriptions and the CapabilityStatement. What they do not know is refused."""
