@@ -1,6 +1,6 @@
 """A token authority and a consumer for tests: they make what is right, and whatever is wrong in one point.
 
-The tokens are those of fhir-au 3.3. The identifiers are published test values or invented.
+The tokens are those of spec/access 1. The identifiers are published test values or invented.
 """
 
 from __future__ import annotations

@@ -399,7 +399,7 @@ def _toml(config: Path | None) -> Mapping[str, Any]:
 
 
 def _private(path: Path | None) -> None:
-    """A secret that others may read is none (security-tests K12)."""
+    """Refuses a secret in a file that others may read (spec/hostile-input K12)."""
     if path is not None and path.exists() and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         raise Misuse(f"{path} holds a secret and others may read it: chmod 600 {path}")
 

@@ -48,8 +48,8 @@ class MdgError(Exception):
 class Refused(MdgError):
     """Content or a signature breaks a rule.
 
-    `code` is one of segmented-jmix 13.3 (`E_…`), `part` names the file, archive entry or element, `at` is the byte
-    offset inside that part when it is known.
+    `code` is one of docs/reference/error-codes.md (`E_…`), `part` names the file, archive entry or element, `at` is the
+    byte offset inside that part when it is known.
     """
 
     exit_code: ClassVar[int] = 3
@@ -185,7 +185,7 @@ class NotAcceptable(Problem):
 
 
 class TooSlow(Problem):
-    """A body that comes so slowly that only a fault or an attack explains it (security-tests F14)."""
+    """A body that comes so slowly that only a fault or an attack explains it (spec/hostile-input F14)."""
 
     status = 408
     issue = "timeout"
@@ -206,7 +206,7 @@ class PreconditionFailed(Problem):
 
 
 class TooLarge(Problem):
-    """A body over its limit (security-tests 2)."""
+    """A body over its limit (spec/hostile-input 1)."""
 
     status = 413
     issue = "too-long"

@@ -1,4 +1,4 @@
-"""Consent records: the examples of fhir-au 4.2, and what is done with what is not understood."""
+"""Consent records: the rules of spec/access 7, and what is done with what is not understood."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events as AuditEvents: who plays which role, and what is never in them (fhir-au 7.1)."""
+"""Events as AuditEvents: who plays which role, and what is never in them (spec/audit 2, 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile and broken files get a precise refusal, and memory stays flat (security-tests 4, I1 to I6, I9, I12, I13)."""
+"""Hostile and broken files get a precise refusal, and memory stays flat (spec/hostile-input I)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The patient's identifiers in a file: each spelling of the IHI that is met, in each encoding (fhir-au 1.5)."""
+"""The patient's identifiers in a file: each spelling of the IHI, in each encoding (spec/patient-identity 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published values of jmix-interop 2.2, through the real reader: keys, label and IV as other libraries use them."""
+"""The values of spec/jmix-1.0 4, through the real reader: keys, label and IV as other libraries use them."""
 
 from __future__ import annotations
 

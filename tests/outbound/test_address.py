@@ -1,4 +1,4 @@
-"""Which URLs and addresses are never asked: security-tests group E, the rows about form."""
+"""Which URLs and addresses are never asked: spec/hostile-input E, the rows about form."""
 
 from __future__ import annotations
 

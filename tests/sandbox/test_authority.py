@@ -1,4 +1,4 @@
-"""The stand-in token authority: tokens as fhir-au 3.3 asks, and only for a fresh proof of possession."""
+"""The stand-in token authority: tokens as spec/access 1.3 asks, and only for a fresh proof of possession."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ Arrive = Callable[..., Awaitable[tuple[Path, envelope.Report]]]
 
 
 def instance(path: Path, *, study: str = "1.2.3", series: str = "1.2.3.1", number: int = 1, **values: object) -> Path:
-    """Writes one small MR instance; `ihi` is written in form 3 of fhir-au
-    1.5; `values` are attributes by keyword, None removes one."""
+    """Writes one small MR instance; `ihi` is written in form 3
+    (spec/patient-identity 2); `values` are attributes by keyword, None removes one."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -1,4 +1,4 @@
-"""Header values as the field writes them become valid facts or none (fhir-au 2.1)."""
+"""Header values as the field writes them become valid facts or none (spec/fhir 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the edge refuses before any door sees it, byte by byte over a plain socket (security-tests 4 F)."""
+"""What the edge refuses before any door sees it, byte by byte over a plain socket (spec/hostile-input F)."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_a_caller_who_leaves_in_the_middle_of_a_body_is_no_fault_of_ours() -> No
 
 
 async def test_a_head_that_is_dripped_ends_the_connection(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """F13: each byte is no reason to wait longer."""
+    """spec/hostile-input F13: each byte is no reason to wait longer."""
     monkeypatch.setattr(server, "HEAD", 0.3)
     async with start() as gateway:
         host, _, port = gateway.url.removeprefix("http://").partition(":")

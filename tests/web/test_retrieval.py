@@ -536,7 +536,7 @@ async def test_what_is_granted_is_decided_again(start: Start) -> None:
 async def test_a_damaged_envelope_is_made_anew_when_it_is_asked_for_again(
     start: Start, damage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """X31: no byte of what is not what was written leaves, and the operator hears of it."""
+    """spec/hostile-input X31: no byte leaves that was not written so, and the operator hears of it."""
     async with start() as gateway:
         path = "/api/jmix?studyInstanceUid=" + (await study_of(gateway))["identifier"][0]["value"][8:]
         first = await get(gateway, path)

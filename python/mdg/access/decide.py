@@ -1,7 +1,7 @@
-"""The one decision: may this requester do this, to this, for this purpose, now (fhir-au 4.2; security-tests 3.3).
+"""The one decision: may this requester do this, to this, for this purpose, now (spec/access 6.1).
 
 Pure: no clock, no I/O. All rules must agree, an empty list refuses, and so does a rule that fails. A token with several
-purposes is judged under each of them, and any refusal counts (fhir-au 3.3, `purpose_of_use`).
+purposes is judged under each of them, and any refusal counts (spec/access 6.2).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mdg.errors import Forbidden, InsufficientScope
 from mdg.model.request import Action, Consent, Requester, Resource, RuleVerdict, Verdict
 
 
-def decide(  # noqa: PLR0917 - its signature is fixed (architecture, "Decided once")
+def decide(  # noqa: PLR0917 - its signature is fixed (spec/access 6.1)
     subject: Requester,
     action: Action,
     resource: Resource,

@@ -1,4 +1,4 @@
-"""Proof of possession: that the sender of a token holds the key it is bound to (RFC 9449 4.3; fhir-au 3.4 step 5).
+"""Proof of possession: that the sender of a token holds the key it is bound to (RFC 9449 4.3; spec/access 2).
 
 The proof covers method, address without query and the token's hash, is at most a minute old, and is used once. A
 ticket in the query is not covered; the ticket itself names the key (`ticket`).

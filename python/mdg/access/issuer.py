@@ -1,4 +1,4 @@
-"""Whose tokens count, and the keys that they sign with (fhir-au 3.4 steps 2 and 3).
+"""The issuers whose tokens count, and the keys that they sign with (spec/access 1.2).
 
 Keys come from the issuer's JWKS and from nowhere else; a `kid` is a lookup key and nothing more. One fetch serves all
 who wait for it, an unknown `kid` causes at most one fetch a minute, and when the issuer cannot be reached the last

@@ -1,7 +1,7 @@
 """A compact JWS taken apart under strict rules, and its signature checked; nothing in it is believed before that.
 
-The form: at most 8 KiB, three segments of canonical base64url, two JSON objects without duplicate members (fhir-au
-3.4 step 1). The signature itself is joserfc's work. What the claims mean is `requester` and `dpop`.
+The form: at most 8 KiB, three segments of canonical base64url, two JSON objects without duplicate members
+(spec/access 1.1). The signature itself is joserfc's work. What the claims mean is `requester` and `dpop`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From `Authorization` and `DPoP` headers to a `Requester`, or to a refusal that tells a stranger nothing.
 
-The checks and their order are those of fhir-au 3.3 and 3.4. What the requester may do is not asked here (`decide`);
+The checks and their order are those of spec/access 1 to 3. What the requester may do is not asked here (`decide`);
 which patient and study it is about is the door's and the exchange's to say.
 """
 
@@ -41,7 +41,7 @@ class Uses(Protocol):
 
 class Gate:
     """Authenticates each call to the public listener. `audience` is the one string that `aud` must hold; `public_url`
-    is where callers reach this gateway, and the only source of the address in a proof (B8)."""
+    is where callers reach this gateway, and the only source of the address in a proof (spec/access 2)."""
 
     def __init__(
         self,

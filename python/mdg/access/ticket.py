@@ -71,7 +71,7 @@ class Tickets:
 
 def from_query(query: bytes) -> str:
     """The ticket in the raw query of a download's address. `Forbidden` unless the query is `t=<ticket>` and nothing
-    else, in the one spelling that was handed out (security-tests D3)."""
+    else, in the one spelling that was handed out (spec/hostile-input D3)."""
     found = QUERY.fullmatch(query)
     if found is None:
         raise Forbidden(reason="ticket-query")

@@ -1,4 +1,4 @@
-"""`mdg keygen`: the two key pairs of one organisation and its card (segmented-jmix 4.1, jmix-interop 2.10)."""
+"""`mdg keygen`: the two key pairs of one organisation and its card (seg/1 4.1)."""
 
 from __future__ import annotations
 

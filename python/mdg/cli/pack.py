@@ -1,4 +1,4 @@
-"""`mdg pack`: one study as a sealed, signed JMIX envelope (jmix-interop 2.10). All or nothing: a folder with anything
+"""`mdg pack`: one study as a sealed, signed JMIX envelope (spec/jmix-1.0 10). All or nothing: a folder with anything
 but the DICOM files of one study of one patient is refused by the name of the file."""
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _attached(files: list[Path]) -> list[tuple[str, str]]:
 
 def _read(folder: Path) -> Study:
     """Reads the header of every file. `Refused` E_DICOM_IDENTITY names two files that disagree whose the study is, and
-    never a number, by the rules of the gateway's index (docs/spec/patient-identity.md, "From a local id to an IHI");
+    never a number, by the rules of the gateway's index (spec/patient-identity 3);
     every other file that is neither an instance nor passed over is refused by its name."""
     from mdg.sources import facts, leftovers
 

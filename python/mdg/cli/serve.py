@@ -327,7 +327,7 @@ async def _reload_on_hangup(rooms: Rooms) -> None:
 
 
 async def _stop_on_signal(stopping: Any) -> None:
-    """The first signal lets running answers end, the second one ends the process at once (security-tests X26)."""
+    """The first signal lets running answers end, the second one ends the process at once (spec/hostile-input X26)."""
     import anyio
 
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

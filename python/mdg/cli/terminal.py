@@ -83,7 +83,7 @@ def new_place(out: Path) -> None:
 
 
 def code_of(error: MdgError) -> str:
-    """The machine-readable name of a failure: a code of segmented-jmix 13.3, or the kind of error."""
+    """The machine-readable name of a failure: a code of docs/reference/error-codes.md."""
     match error:
         case Refused():
             return error.code

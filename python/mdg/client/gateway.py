@@ -1,7 +1,7 @@
 """Another gateway, asked by its public address: capability, discovery, the signed retrieval, the envelope.
 
-Follows fhir-au 1.3 (search by POST, no identifier of a person in a URL), 2.3 (the JMIX Endpoint), 2.4 and
-segmented-jmix 8.4, 10.1. Each retrieval has an X25519 key pair of its own: the private half exists in this process only
+Follows spec/fhir 2 (search by POST, no identifier of a person in a URL), 4 (the JMIX Endpoint), 5 and
+seg/1 8.4, 10.1. Each retrieval has an X25519 key pair of its own: the private half exists in this process only
 and goes with it, so what was sent cannot be read later with any key that is kept. An answer to another request is
 `E_REQ`.
 """
@@ -267,7 +267,7 @@ class Gateway:
             await anyio.sleep(seconds)
 
     def _signed_request(self, study_id: str, audience: str, key: X25519Key) -> bytes:
-        """The JWS of segmented-jmix 8.4."""
+        """The JWS of seg/1 8.4."""
         now, card = datetime.now(UTC), self._keyring.card
         asked = RetrievalRequest(
             audience=audience,

@@ -1,4 +1,4 @@
-"""Access tokens from the token authority, each for one gateway, one purpose and one patient (fhir-au 3.2, 3.3).
+"""Access tokens from the token authority, each for one gateway, one purpose and one patient (spec/access 1.3).
 
 The request is a client_credentials grant (RFC 6749 4.4) with a DPoP proof (RFC 9449 5), so that a token works only
 together with the key of this keyring. Tokens live in memory, are used again until shortly before they end, and are

@@ -1,4 +1,4 @@
-"""Packs, inspects, verifies and opens envelopes (JMIX 1.0; jmix-interop 2.10).
+"""Packs, inspects, verifies and opens envelopes (spec/jmix-1.0).
 
 Each function blocks on one call of `mdg._core`, which uses all cores; Ctrl-C stops it at the next 8 MiB and nothing of
 it stays. A gateway calls it through `beside`, which is not imported here: a command needs no event loop and starts

@@ -1,4 +1,4 @@
-"""The enrichment table: local patient id to IHI, each row with who said so (fhir-au 1.5).
+"""The enrichment table: local patient id to IHI, each row with who said so (spec/patient-identity 3).
 
 Rows that came from a study are kept under that study, so that a corrected or removed file takes its claim with it; rows
 of `identity.csv` belong to no study and are replaced as a whole.
@@ -60,7 +60,7 @@ identities = Table(
     Index(None, "custodian", "issuer", "patient", "ihi"),
 )
 """`origin` is `identity.csv` or the name of the image source whose `study` made the claim. `source` is who says so: the
-column of identity.csv, `dicom-1` to `dicom-5` (docs/spec/patient-identity.md, "The IHI inside DICOM"), or `jmix`.
+column of identity.csv, `dicom-1` to `dicom-5` (spec/patient-identity 2), or `jmix`.
 `verified` is `YYYY-MM-DD`. `file` is the path of the first file of the study that says so.
 Each index answers its question alone and in order, so that no planner has a reason to read the table instead."""
 

@@ -1,8 +1,8 @@
 """Who is behind an id or a key, and whether an organisation may still act.
 
 `HttpDirectory` asks the directory service and remembers its answers for a short time; nothing it cannot ask or
-understand is ever taken for a yes (security-tests 3.4). `LocalDirectory` holds the same in memory, for a closed set
-of partners. Freshness: fhir-au 3.4, "credential freshness".
+understand is ever taken for a yes (spec/access 6.3). `LocalDirectory` holds the same in memory, for a closed set
+of partners. Freshness: spec/access 3.2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mdg.errors import MdgError, Refused, Unavailable
 from mdg.keys.card import Card
 from mdg.model.identity import HpiO
 
-FRESH = 300.0  # seconds an answer is used: a suspension acts within five minutes (C27)
+FRESH = 300.0  # seconds an answer is used: a suspension acts within five minutes (spec/access 3.2)
 ABSENT_FRESH = 30.0  # seconds a "there is none" is used
 RETRY = 30.0  # seconds that a directory which did not answer is left alone while an earlier answer still counts
 ENTRIES = 10_000  # answers kept; the oldest go first

@@ -38,7 +38,7 @@ class Keyring:
     def open(cls, data_dir: Path, *, id: str, name: str, contact: str) -> Self:  # noqa: A002 - the card's own word
         """The keyring of a data folder, made when it is not there yet. Blocks on files: call it at start.
 
-        `InputOutput` when a key cannot be read or written, when others than its owner may read it (K12), or when others
+        `InputOutput` when a key cannot be read or written, when others than its owner may read it, or when others
         may write to the data folder; `Misuse` for a file that is no key. A data folder that others may read becomes
         private.
         """

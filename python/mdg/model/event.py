@@ -1,4 +1,4 @@
-"""What happened, as the audit keeps it; `audit/` turns it into a FHIR AuditEvent (fhir-au 7.1)."""
+"""What happened, as the audit keeps it; `audit/` turns it into a FHIR AuditEvent (spec/audit 2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mdg.model.request import Requester, Verdict
 
 
 class Kind(StrEnum):
-    """The rows of fhir-au 7.1 that this gateway writes."""
+    """The kinds of event that are recorded (spec/audit 2)."""
 
     SEARCH = "search"
     READ = "read"

@@ -12,7 +12,7 @@ from mdg.model.imaging import StudyKey
 
 
 class Action(StrEnum):
-    """What is asked for; the payload has scopes of its own (fhir-au 3.2)."""
+    """What is asked for; the payload has scopes of its own (spec/access 4)."""
 
     DISCOVER = "discover"
     DISCLOSE = "disclose"
@@ -21,7 +21,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """What a verified access token says (fhir-au 3.3); nothing behind this type sees the token.
+    """What a verified access token says (spec/access 1.3); nothing behind this type sees the token.
 
     `jkt` is the RFC 7638 thumbprint of the key that the token is bound to; `expires` is UTC.
     """
@@ -56,7 +56,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """A consent record as FHIR R4 JSON; the engine of fhir-au 4.2 reads it when consents arrive."""
+    """A consent record as FHIR R4 JSON (spec/access 7)."""
 
     id: str
     content: Mapping[str, object] = field(repr=False)

@@ -1,4 +1,4 @@
-"""Who wants to know of what: a subscription, and one event under its number in it (fhir-au 6)."""
+"""A subscription, and one event under its number in a subscription (spec/events 4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mdg.model.request import Requester
 
 
 class Topic(StrEnum):
-    """What can be subscribed to; the last part of the topic's canonical (fhir-au 6.2)."""
+    """What can be subscribed to; the last part of the topic's canonical (spec/fhir 6)."""
 
     PATIENT_IMAGING = "patient-imaging"
     STUDY = "study"

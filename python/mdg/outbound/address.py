@@ -1,7 +1,7 @@
-"""Which URLs may be asked at all, and which addresses may be connected to (security-tests 4, group E).
+"""Which URLs may be asked at all, and which addresses may be connected to (spec/hostile-input E).
 
 A URL is judged as text before anything is resolved; a name is judged again at the moment of connecting, and the
-connection goes to the very address that was judged, so that a DNS answer that changes in between changes nothing (E7).
+connection goes to the very address that was judged, so that a DNS answer that changes in between changes nothing.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def permitted(address: Address, *, sandbox: bool) -> bool:
 
 async def resolve(host: str, port: int, *, sandbox: bool) -> str:
     """The address to connect to. `httpcore2.ConnectError` when the name has none, or when any of its addresses is one
-    that this gateway does not connect to (E6)."""
+    that this gateway does not connect to."""
     try:
         found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 Small answers come whole (`get`, `post`, `put`); an envelope goes straight to a private file and can be taken up again
 where it stopped (`download`). Nothing is followed, unpacked or retried here, no proxy or credential of the environment
-is used, and no header of an incoming request is ever passed on. Limits: security-tests 2.
+is used, and no header of an incoming request is ever passed on. Limits: spec/hostile-input 1.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Outbound:
         await self._client.aclose()
 
     def check(self, url: str) -> None:
-        """`Unprocessable` when no gateway may ask `url`, `Forbidden` when its origin is not on the allow list (E14)."""
+        """`Unprocessable` when no gateway may ask `url`, `Forbidden` when its origin is not on the allow list."""
         if Origin.of(url, sandbox=self._sandbox) not in self._allow:
             raise Forbidden(reason="origin-not-allowed")
 

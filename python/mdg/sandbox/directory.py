@@ -1,4 +1,4 @@
-"""The stand-in key directory: who is behind an id or a key id, and which organisations may act (fhir-au 3.4).
+"""The stand-in key directory: who is behind an id or a key id, and which organisations may act (spec/access 3.2).
 
 It takes any card whose self-signature holds, first come: a second card of the same id with other keys is refused,
 because whoever asks twice must get one answer. It lives in memory.

@@ -1,4 +1,4 @@
-"""The rules of `decide`, one file each, in the order of fhir-au 3.4 step 8: scope, purpose, patient, then consent."""
+"""The rules of `decide`, one file each, in the order in which they are asked (spec/access 6.1)."""
 
 from mdg.access.rules.consent_valid import ConsentValid
 from mdg.access.rules.identity_verified import IdentityVerified

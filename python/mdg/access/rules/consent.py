@@ -1,4 +1,4 @@
-"""What the consent records of a patient say about one request (fhir-au 4.2 steps 1 to 5; FHIR R4 Consent).
+"""What the consent records of a patient say about one request (spec/access 7; FHIR R4 Consent).
 
 Each criterion of a provision matches, does not match, or cannot be told from what is known here. What cannot be told
 counts as a match in a deny and as none in a permit. A record that is not understood denies everything.

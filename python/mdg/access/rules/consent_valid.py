@@ -11,7 +11,7 @@ NORMAL = frozenset({"N"})
 
 
 class ConsentValid:
-    """Deny beats permit; without either, the implied consent of `Policy-basic-normal` (fhir-au 4.2 step 5):
+    """Deny beats permit; without either, the implied consent of `Policy-basic-normal` (spec/access 7):
     treatment, and nothing that is labelled more sensitive than normal."""
 
     name = "consent_valid"

@@ -1,4 +1,4 @@
-"""Nothing leaves while it is in doubt whose it is (security-tests I24)."""
+"""A study leaves only if it is beyond doubt whose it is (spec/hostile-input I24)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from mdg.access.rules.rule import Answer, Request, allow, refuse
 
 
 class PatientIdentified:
-    """A token without a patient opens no patient's data (fhir-au 3.3, `person_id`)."""
+    """A token without a patient opens no patient's data (spec/access 1.3)."""
 
     name = "patient_identified"
 

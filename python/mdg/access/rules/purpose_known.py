@@ -23,8 +23,8 @@ PURPOSES = frozenset(
         "HSYSADMIN",
     }
 )
-"""Codes of v3-ActReason that have a meaning here (fhir-au 3.2). HTEST is for test data and has none. BTG breaks
-glass: it needs its own trigger and evidence (fhir-au 3.5), which this gateway does not offer yet, and ETREAT never
+"""Codes of v3-ActReason that have a meaning here (spec/access 5). HTEST is for test data and has none. BTG breaks
+glass: it needs its own trigger and evidence (spec/access 5), which this gateway does not offer yet, and ETREAT never
 implies it."""
 
 

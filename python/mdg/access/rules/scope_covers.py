@@ -1,4 +1,4 @@
-"""The token's scopes open this operation; those of discovery never open a payload (fhir-au 3.2)."""
+"""The token's scopes open this operation; those of discovery never open a payload (spec/access 4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RETRIEVE = "urn:ief:scope:imaging.retrieve"
 DEPOSIT = "urn:ief:scope:imaging.deposit"
 SYSTEM_SCOPE = re.compile(r"system/([A-Za-z]+)\.(c?r?u?d?s?)")  # SMART App Launch 2.2, "Scopes"
 NEEDED = {"Subscription": "crud"}
-"""What a scope grants of a type that is not only read and searched (fhir-au 3.2)."""
+"""What a scope grants of a type that is not only read and searched (spec/access 4)."""
 
 
 class ScopeCovers:
