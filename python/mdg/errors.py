@@ -16,6 +16,7 @@ MdgError
     ├── Required          400 required
     ├── MethodNotAllowed  405 not-supported
     ├── NotAcceptable     406 not-supported
+    ├── TooSlow           408 timeout
     ├── Conflict          409 conflict
     ├── PreconditionFailed  412 conflict
     ├── TooLarge          413 too-long
