@@ -1,8 +1,9 @@
 """What stands for a record in a log that strangers may read: a salted commitment, so the log tells nothing of a person.
 
 The leaf is one line of JSON with the time and the kind of the record and an HMAC-SHA-256 over its exact text, under the
-16 random bytes of its row. Who is shown record and salt can compute the leaf; without the salt nobody can try names.
-Its hash is that of a leaf of an RFC 6962 tree. The place in the tree is the record's number, so the leaf has none.
+16 random bytes of its row. A reader who is shown record and salt can compute the leaf; without the salt no name can be
+tried. Its hash is that of a leaf of an RFC 6962 tree. The place in the tree is the record's number, so the leaf has
+none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A card: one gateway's name and public keys, signed by itself; and the set of cards that a caller trusts.
 
 The self-signature is Ed25519 over RFC 8785 of the card without `signature`. It shows that the parts of a card belong
-together and that its maker holds the signing key; that the card is the right one for its `id` is said by whoever hands
-it over: the directory, or the person who put the file into `--trust`.
+together and that its maker holds the signing key; that the card is the right one for its `id` is said by the
+directory, or by the person who put the file into `--trust`.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def read_public(path: Path, kind: Kind) -> Card | bytes:
 
 def check_name(path: Path, kind: Kind, half: Literal["key", "pub"]) -> None:
     """`Misuse` when the name, as `mdg keygen` gives it, says that a file holds another key than this `half` of `kind`.
-    Raw keys of all kinds look alike, and what is sealed to a private or a signing key nobody ever opens."""
+    Raw keys of all kinds look alike, and an envelope that is sealed to a private or a signing key cannot be opened."""
     end = path.name.rpartition(".")[2]
     other = "ed25519" if kind == "x25519" else "x25519"
     own = path.name.removesuffix(".card.json")

@@ -1,4 +1,4 @@
-"""The registry at one address: tell it, take back, ask it (fhir-au 5.3).
+"""The registry at one address: tell it, take back, ask it (spec/events 3).
 
 A person stands in a body only, never in an address, a header or a message. Each change carries the key of that change,
 so that one whose answer was lost may be sent again. Nothing is retried here.

@@ -1,7 +1,7 @@
 """The stand-in token authority: access tokens for this gateway (spec/access 1; RFC 9068, RFC 9449).
 
 ES256, five minutes, bound to the key of the DPoP proof that asked. It stands in for the national service in form only:
-it gives a token to whoever asks, so whoever can reach it can read all that a gateway that trusts it would show.
+it gives a token to every caller, so every caller can read all that a gateway which trusts it would show.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The stand-in key directory: who is behind an id or a key id, and which organisations may act (spec/access 3.2).
 
 It takes any card whose self-signature holds, first come: a second card of the same id with other keys is refused,
-because whoever asks twice must get one answer. It lives in memory.
+so that two questions about one id get the same answer. It lives in memory.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Cards:
         return next((card for card in self._by_id.values() if card.kid == kid), None)
 
     async def organisation_active(self, hpio: HpiO, *, fresh: float = 0.0) -> bool:
-        """Whoever has not been suspended: the authority gives tokens to those without a card, too."""
+        """True unless it was suspended, also without a card: the authority gives tokens to all organisations."""
         return self._status.get(hpio, "active") == "active"
 
     async def _take(self, request: Request) -> Response:

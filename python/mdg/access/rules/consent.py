@@ -103,7 +103,7 @@ class NotUnderstood(Exception):
 
 @contextmanager
 def _element(name: str) -> Iterator[None]:
-    """Whatever cannot be read inside lies in the element `name`."""
+    """A fault inside is reported with `name` in its path."""
     try:
         yield
     except NotUnderstood as error:
@@ -315,7 +315,7 @@ CRITERIA: Mapping[str, Callable[[object, Request], bool | None]] = {
 def _of_another_patient(value: object, request: Request) -> bool:
     identifier = _object(value).get("identifier")
     if not isinstance(identifier, Mapping) or identifier.get("system") != IHI_SYSTEM:
-        return False  # a literal reference: whoever collected the records resolved it
+        return False  # a literal reference: the records were collected by it
     return identifier.get("value") != request.resource.patient
 
 

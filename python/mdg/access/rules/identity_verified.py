@@ -7,7 +7,7 @@ from mdg.access.rules.rule import Answer, Request, allow, refuse
 
 
 class IdentityVerified:
-    """Without exactly one verified IHI a record belongs to nobody that could be asked about."""
+    """A record is shown only to a requester whose token names the IHI of its patient."""
 
     name = "identity_verified"
 
