@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,25 @@ import anyio
 import pytest
 from tests.exchange.test_discovery import CUSTODIAN, IHI, LOCAL, NOW, Shelf, requester, study
 from tests.fhir.test_subscription import BASE, asked
-from tests.receiver import Receiver, event_of, parameters, receiving, until
+from tests.receiver import Receiver, event_of, receiving, until
 
 from mdg.access import RecordedConsents, decide
 from mdg.audit import Agent, Audit, recorded
 from mdg.errors import Forbidden, InsufficientScope, NotFound, Throttled, Unavailable, Unprocessable
 from mdg.exchange import delivery as delivery_module
-from mdg.exchange import notification as notification_module
+from mdg.exchange import subscription as subscription_module
 from mdg.exchange.courier import Courier
 from mdg.exchange.delivery import Delivery
 from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Judge
-from mdg.exchange.notification import Notification
+from mdg.exchange.subscription import Subscriptions
+from mdg.fhir.subscription import message, parse
 from mdg.identity import Identities
 from mdg.identity.enrichment import Claim, replace_csv
 from mdg.model.identity import HpiO, Ihi
 from mdg.model.imaging import StudyKey
 from mdg.model.request import Requester, Verdict
+from mdg.model.subscription import Status
 from mdg.outbound import Outbound
 from mdg.sandbox.identifiers import made_up
 from mdg.store import Store
@@ -71,7 +74,7 @@ class Board:
 
     store: Store
     shelf: Shelf
-    notification: Notification
+    subscriptions: Subscriptions
     delivery: Delivery
     courier: Courier
     clock: Clock
@@ -84,8 +87,7 @@ class Board:
     async def subscribe(self, who: Requester = SUBSCRIBER, **changed: Any) -> str:
         resource = asked(**{name: changed.pop(name) for name in ("topic", "criterion") if name in changed})
         resource["channel"]["endpoint"] = self.receiver.url
-        made = await self.notification.create(who, resource | changed, "request")
-        return str(made["id"])
+        return (await self.subscriptions.create(who, parse(resource | changed, BASE), "request")).id
 
     async def happen(self, *numbers: int) -> None:
         """These studies change, and their subscribers are found."""
@@ -99,7 +101,7 @@ class Board:
         await self.delivery.round()
 
     async def status(self, id_: str) -> str:
-        return str((await self.notification.read(SUBSCRIBER, id_, "request"))["status"])
+        return (await self.subscriptions.read(SUBSCRIBER, id_, "request")).status.value
 
 
 @asynccontextmanager
@@ -116,14 +118,22 @@ async def opened(folder: Path, receiver: Receiver, shelf: Shelf) -> AsyncIterato
 
         identities, consents = Identities(store, CUSTODIAN), RecordedConsents(store, CUSTODIAN, clock)
         audit = Audit(store, CUSTODIAN, Agent("mdg", "0", "https://mdg.example.org"))
-        face = {"custodian": CUSTODIAN, "public_url": "https://mdg.example.org", "canonical_base": BASE}
         ways = {SUBSCRIBER.organisation: out}
         holdings, judging = Holdings([shelf], identities, consents), Judge(decide=judge, clock=clock)
-        delivery = Delivery(store, holdings, judging, audit, standing=standing, ways=ways, **face)  # type: ignore[arg-type] # one of them is an HpiO
+        delivery = Delivery(
+            store,
+            holdings,
+            judging,
+            audit,
+            standing=standing,
+            ways=ways,
+            custodian=CUSTODIAN,
+            message=partial(message, FHIR, BASE),
+        )
         made = Board(
             store=store,
             shelf=shelf,
-            notification=Notification(store, judging, audit, consents=consents, ways=ways, **face),  # type: ignore[arg-type] # the same
+            subscriptions=Subscriptions(store, judging, audit, consents=consents, ways=ways, custodian=CUSTODIAN),
             delivery=delivery,
             courier=Courier(store, CUSTODIAN, SUBSCRIBERS, delivery.match),
             clock=clock,
@@ -226,10 +236,7 @@ async def test_a_receiver_that_is_gone_is_told_nothing_more(board: Board) -> Non
     await board.happen(3)
     await board.after(hours=100)
     assert (await board.status(id_), len(board.receiver.got)) == ("off", 2)
-    assert (await board.notification.status(SUBSCRIBER, id_, "r"))["entry"][0]["resource"]["parameter"][-1] == {
-        "name": "events-since-subscription-start",
-        "valueString": "2",
-    }
+    assert (await board.subscriptions.read(SUBSCRIBER, id_, "r")).events == 2
 
 
 async def test_a_handshake_that_nobody_answers_ends_in_error_and_no_event_is_sent(board: Board) -> None:
@@ -256,8 +263,8 @@ async def test_three_days_of_failures_are_an_error_and_events_still_count(board:
         await board.after(hours=1)
     assert await board.status(id_) == "error"
     await board.happen(2)
-    told = parameters(await board.notification.status(SUBSCRIBER, id_, "request"))
-    assert (told["status"], told["events-since-subscription-start"]) == ("error", "2")
+    found = await board.subscriptions.read(SUBSCRIBER, id_, "request")
+    assert (found.status, found.events) == (Status.ERROR, 2)
 
 
 async def test_what_was_numbered_before_a_restart_is_sent_after_it(tmp_path: Path, receiver: Receiver) -> None:
@@ -330,7 +337,7 @@ async def test_what_is_not_kept_is_not_on_record(board: Board, monkeypatch: pyte
     with pytest.raises(Unavailable):
         await board.subscribe()
     with pytest.raises(Unavailable):
-        await board.notification.delete(SUBSCRIBER, id_, "request")
+        await board.subscriptions.delete(SUBSCRIBER, id_, "request")
     assert await recorded(board.store, "request") == before
 
 
@@ -444,7 +451,7 @@ async def test_a_deleted_subscription_is_told_nothing_more(board: Board) -> None
     id_ = await board.subscribe()
     await board.delivery.round()
     await board.happen(1)
-    await board.notification.delete(SUBSCRIBER, id_, "request")
+    await board.subscriptions.delete(SUBSCRIBER, id_, "request")
     await board.delivery.round()
     assert board.receiver.kinds == ["handshake"]
     with pytest.raises(NotFound):
@@ -462,7 +469,7 @@ async def test_a_deleted_subscription_is_told_nothing_more(board: Board) -> None
 async def test_anothers_subscription_is_not_there(board: Board, other: dict[str, Any]) -> None:
     id_ = await board.subscribe()
     stranger = replace(SUBSCRIBER, **other)
-    for use in (board.notification.read, board.notification.status, board.notification.delete):
+    for use in (board.subscriptions.read, board.subscriptions.delete):
         with pytest.raises(NotFound):
             await use(stranger, id_, "request")
     assert await board.status(id_) == "requested"
@@ -486,11 +493,11 @@ async def test_nobody_subscribes_without_scope_patient_or_agreed_endpoint(board:
 
 
 async def test_a_client_has_so_many_subscriptions_and_no_more(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notification_module, "MOST", 2)
+    monkeypatch.setattr(subscription_module, "MOST", 2)
     first = await board.subscribe()
     await board.subscribe()
     with pytest.raises(Throttled):
         await board.subscribe()
     await board.subscribe(replace(SUBSCRIBER, client_id="another", subject="another"))
-    await board.notification.delete(SUBSCRIBER, first, "request")
+    await board.subscriptions.delete(SUBSCRIBER, first, "request")
     await board.subscribe()

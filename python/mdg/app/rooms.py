@@ -40,11 +40,12 @@ from mdg.exchange.discovery import Discovery
 from mdg.exchange.envelopes import Envelopes
 from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Decide, Judge
-from mdg.exchange.notification import Notification
 from mdg.exchange.reception import Reception
 from mdg.exchange.registration import Registrar
 from mdg.exchange.retrieval import Retrieval
+from mdg.exchange.subscription import Subscriptions
 from mdg.exchange.workshop import Workshop
+from mdg.fhir import subscription as fhir_subscription
 from mdg.identity import Identities
 from mdg.keys import Directory, HttpDirectory, Keyring
 from mdg.model.event import Event, Kind, Outcome
@@ -83,7 +84,7 @@ class Rooms:
     envelopes: Envelopes
     workshop: Workshop
     reception: Reception
-    notification: Notification
+    subscriptions: Subscriptions
     metrics: Metrics
     stopping: anyio.Event
 
@@ -164,16 +165,7 @@ async def _open(
         organisation: await stack.enter_async_context(Outbound(origins, settings.sandbox))
         for organisation, origins in settings.subscribers.items()
     }
-    notification = Notification(
-        store,
-        judge,
-        audit,
-        consents=consents,
-        ways=ways,
-        custodian=custodian,
-        public_url=settings.public_url,
-        canonical_base=settings.canonical_base,
-    )
+    subscriptions = Subscriptions(store, judge, audit, consents=consents, ways=ways, custodian=custodian)
     delivery = Delivery(
         store,
         holdings,
@@ -182,8 +174,7 @@ async def _open(
         standing=gate,
         ways=ways,
         custodian=custodian,
-        public_url=settings.public_url,
-        canonical_base=settings.canonical_base,
+        message=partial(fhir_subscription.message, f"{settings.public_url}/fhir", settings.canonical_base),
     )
     if settings.capabilities.subscription:
         courier = Courier(store, custodian, outbox.SUBSCRIBERS, delivery.match)
@@ -227,7 +218,7 @@ async def _open(
         envelopes=envelopes,
         workshop=workshop,
         reception=reception,
-        notification=notification,
+        subscriptions=subscriptions,
         metrics=Metrics(),
         stopping=anyio.Event(),
     )

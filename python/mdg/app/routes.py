@@ -135,7 +135,7 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
             locked("/api/jmix/{id}/manifest", jmix.manifest),
         ]
     if on.subscription:
-        subscription = SubscriptionDoor(rooms.notification, f"{settings.public_url}/fhir")
+        subscription = SubscriptionDoor(rooms.subscriptions, server)
         routes += [
             locked("/fhir/Subscription", subscription.create, methods=["POST"]),
             locked("/fhir/Subscription/{id}", subscription.read),

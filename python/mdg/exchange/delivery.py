@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from uuid import uuid4
 
 import anyio
-import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,13 +24,11 @@ from mdg.errors import Forbidden, reason, where
 from mdg.exchange.courier import IDLE, Keep
 from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Judge, Standing
-from mdg.exchange.notification import SCOPE_TYPE
-from mdg.fhir import FHIR_JSON
-from mdg.fhir import subscription as fhir
+from mdg.exchange.subscription import SCOPE_TYPE
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO
 from mdg.model.request import Action, Verdict
-from mdg.model.subscription import Numbered, Status, Subscription
+from mdg.model.subscription import Message, Numbered, Status, Subscription
 from mdg.outbound import Outbound, Response
 from mdg.outbound.address import Origin
 from mdg.store import Store
@@ -48,7 +45,8 @@ log = structlog.get_logger("mdg.delivery")
 
 
 class Delivery:
-    """Tells the subscribers of one custodian. `ways` as in `Notification`."""
+    """Tells the subscribers of one custodian. `ways` as in `Subscriptions`; `message` renders an event, or a handshake
+    if there is none, with the logical id of the study that it may name ("" for none)."""
 
     def __init__(
         self,
@@ -60,8 +58,7 @@ class Delivery:
         standing: Standing,
         ways: Mapping[HpiO, Outbound],
         custodian: HpiO,
-        public_url: str,
-        canonical_base: str,
+        message: Callable[[Subscription, Numbered | None, str], Message],
     ) -> None:
         self._store = store
         self._holdings = holdings
@@ -70,8 +67,7 @@ class Delivery:
         self._standing = standing
         self._ways = ways
         self._custodian = custodian
-        self._fhir = f"{public_url}/fhir"
-        self._canonical_base = canonical_base
+        self._message = message
         self._chance = secrets.SystemRandom().random
         self._tidied = float("-inf")
 
@@ -172,13 +168,13 @@ class Delivery:
         if way is None:
             raise Forbidden(reason="origin-not-allowed")
         focus, verdict = await self._told(one, event) if event else ("", None)
-        bundle = fhir.notification(one, self._fhir, self._canonical_base, event, focus)
+        message = self._message(one, event, focus)
         way.check(one.wanted.endpoint)
         await self._record(one, event, request_id, verdict=verdict, focus=focus)
-        headers = {"Content-Type": FHIR_JSON, "X-Request-ID": request_id}
+        headers = {"Content-Type": message.media_type, "X-Request-ID": request_id}
         if one.wanted.authorization is not None:
             headers["Authorization"] = one.wanted.authorization
-        return await way.post(one.wanted.endpoint, orjson.dumps(bundle), headers)
+        return await way.post(one.wanted.endpoint, message.body, headers)
 
     async def _told(self, one: Subscription, event: Numbered) -> tuple[str, Verdict | None]:
         """The logical id of the study when this subscriber may be told of it now, else nothing, and the decision."""

@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import orjson
+
 from mdg.errors import Unprocessable
 from mdg.fhir import FHIR_JSON, Json
 from mdg.fhir.dates import instant
 from mdg.fhir.imaging_study import UID, UID_SYSTEM
 from mdg.fhir.search import names_person
 from mdg.model.identity import IHI_SYSTEM_JMIX_ALIAS, Ihi
-from mdg.model.subscription import Numbered, Payload, Said, Subscription, Topic, Wanted
+from mdg.model.subscription import Message, Numbered, Payload, Said, Subscription, Topic, Wanted
 
 BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport"
 PROFILE = f"{BACKPORT}/StructureDefinition/backport-subscription"
@@ -119,6 +121,11 @@ def notification(
         "timestamp": instant(datetime.now(UTC)),
         "entry": entries,
     }
+
+
+def message(fhir: str, canonical_base: str, one: Subscription, event: Numbered | None, focus: str) -> Message:
+    """The notification as it is sent."""
+    return Message(FHIR_JSON, orjson.dumps(notification(one, fhir, canonical_base, event, focus)))
 
 
 def status(one: Subscription, fhir: str, canonical_base: str) -> Json:

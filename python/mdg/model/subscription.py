@@ -79,6 +79,14 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """What is sent to an endpoint."""
+
+    media_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Numbered:
     """One event in one subscription: the study (StudyInstanceUID) that changed, and when (UTC)."""
 

@@ -7,7 +7,9 @@ from starlette.responses import Response
 
 from mdg.access.jwt import Malformed, strict_object
 from mdg.errors import Invalid, NotFound, about
-from mdg.exchange.notification import Notification
+from mdg.exchange.subscription import Subscriptions
+from mdg.fhir import subscription as fhir
+from mdg.fhir.found import Server
 from mdg.fhir.search import LOGICAL_ID
 from mdg.web.answers import FhirResponse
 from mdg.web.asking import FHIR_TYPES, accepts, body, media_type, no_parameters, request_id, requester
@@ -17,11 +19,11 @@ LIMIT = 16 * 1024
 
 
 class SubscriptionDoor:
-    """`fhir` is the base under which the new resource is named."""
+    """`server` is what resources say of this gateway."""
 
-    def __init__(self, notification: Notification, fhir: str) -> None:
-        self._notification = notification
-        self._fhir = fhir
+    def __init__(self, subscriptions: Subscriptions, server: Server) -> None:
+        self._subscriptions = subscriptions
+        self._server = server
 
     async def create(self, request: Request) -> Response:
         """`POST /fhir/Subscription`."""
@@ -32,27 +34,31 @@ class SubscriptionDoor:
             asked = strict_object(await body(request, LIMIT))
         except Malformed:
             raise Invalid("the body is not one JSON object in strict form", reason="body-form") from None
-        made = await self._notification.create(requester(request), asked, request_id(request))
-        return FhirResponse(made, 201, {"Location": f"{self._fhir}/Subscription/{made['id']}"})
+        wanted = fhir.parse(asked, self._server.canonical_base)
+        made = await self._subscriptions.create(requester(request), wanted, request_id(request))
+        location = f"{self._server.fhir}/Subscription/{made.id}"
+        return FhirResponse(fhir.subscription(made, self._server.canonical_base), 201, {"Location": location})
 
     async def read(self, request: Request) -> Response:
         """`GET /fhir/Subscription/{id}`."""
         id_ = _id(request)
         with about(resource=f"Subscription/{id_}"):
-            return FhirResponse(await self._notification.read(requester(request), id_, request_id(request)))
+            found = await self._subscriptions.read(requester(request), id_, request_id(request))
+        return FhirResponse(fhir.subscription(found, self._server.canonical_base))
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /fhir/Subscription/{id}`."""
         id_ = _id(request)
         with about(resource=f"Subscription/{id_}"):
-            await self._notification.delete(requester(request), id_, request_id(request))
+            await self._subscriptions.delete(requester(request), id_, request_id(request))
         return Response(status_code=204)
 
     async def status(self, request: Request) -> Response:
         """`GET` or `POST /fhir/Subscription/{id}/$status`: one subscription, so there is nothing to ask by."""
         id_ = _id(request)
         with about(resource=f"Subscription/{id_}"):
-            return FhirResponse(await self._notification.status(requester(request), id_, request_id(request)))
+            found = await self._subscriptions.read(requester(request), id_, request_id(request))
+        return FhirResponse(fhir.status(found, self._server.fhir, self._server.canonical_base))
 
 
 def _id(request: Request) -> str:

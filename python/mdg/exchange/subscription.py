@@ -1,4 +1,4 @@
-"""Notification, the subscriber's side of it: making, reading and ending a subscription (IEF CAP4).
+"""Subscription: making, reading and ending one (IEF CAP4).
 
 Order of a creation: may the caller subscribe at all and for this person; is the endpoint one that its organisation may
 be told at; the row and its audit record, in one transaction. Another's subscription and one that is not there are the
@@ -16,12 +16,10 @@ from mdg.access import Consents
 from mdg.audit import Audit
 from mdg.errors import Forbidden, NotFound, Throttled, Unprocessable, about
 from mdg.exchange.judge import Judge
-from mdg.fhir import Json
-from mdg.fhir import subscription as fhir
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO
 from mdg.model.request import Action, Requester, Verdict
-from mdg.model.subscription import Status, Subscription
+from mdg.model.subscription import Status, Subscription, Wanted
 from mdg.outbound import Outbound
 from mdg.store import Store
 from mdg.subscriptions import table
@@ -31,7 +29,7 @@ MOST = 1000
 """Subscriptions of one client: one for each patient of a large clinic's boards, and no more (security-tests L10)."""
 
 
-class Notification:
+class Subscriptions:
     """Subscriptions of one gateway. `ways` are the clients by which each organisation may be told, each with the
     origins that were agreed with it: nobody else's endpoint can be named."""
 
@@ -44,8 +42,6 @@ class Notification:
         consents: Consents,
         ways: Mapping[HpiO, Outbound],
         custodian: HpiO,
-        public_url: str,
-        canonical_base: str,
     ) -> None:
         self._store = store
         self._judge = judge
@@ -53,17 +49,14 @@ class Notification:
         self._consents = consents
         self._ways = ways
         self._custodian = custodian
-        self._fhir = f"{public_url}/fhir"
-        self._canonical_base = canonical_base
 
-    async def create(self, requester: Requester, resource: Mapping[str, object], request_id: str) -> Json:
-        """Makes the subscription that `resource` asks for; its handshake follows.
+    async def create(self, requester: Requester, wanted: Wanted, request_id: str) -> Subscription:
+        """Makes the subscription that is asked for; its handshake follows.
 
-        `Forbidden` for another person than the token's or an endpoint that was not agreed, `Unprocessable` for what is
-        not offered, `Throttled` when the client has too many.
+        `Forbidden` for another person than the token's or an endpoint that was not agreed, `Unprocessable` for an end
+        in the past, `Throttled` when the client has too many.
         """
         self._judge.admit(requester, Action.DISCOVER, SCOPE_TYPE)
-        wanted = fhir.parse(resource, self._canonical_base)
         with about(patient=wanted.patient or requester.patient, study_uid=wanted.study):
             if requester.patient is None or wanted.patient not in (None, requester.patient):
                 raise Forbidden(reason="another-patient")
@@ -85,17 +78,13 @@ class Notification:
             await self._audit.add(connection, made)
 
         await self._store.write(keep)
-        return fhir.subscription(new, self._canonical_base)
+        return new
 
-    async def read(self, requester: Requester, id_: str, request_id: str) -> Json:
+    async def read(self, requester: Requester, id_: str, request_id: str) -> Subscription:
         """The subscription. `NotFound` if no subscription has this id, or if it is another organisation's."""
-        found = await self._read(requester, id_, request_id)
-        return fhir.subscription(found, self._canonical_base)
-
-    async def status(self, requester: Requester, id_: str, request_id: str) -> Json:
-        """How it stands and how many events it has had: the Bundle of `$status`."""
-        found = await self._read(requester, id_, request_id)
-        return fhir.status(found, self._fhir, self._canonical_base)
+        found, verdict = await self._own(requester, id_)
+        await self._audit.record(_event(Kind.READ, requester, found, verdict, request_id))
+        return found
 
     async def delete(self, requester: Requester, id_: str, request_id: str) -> None:
         """Ends it and forgets its events, those not sent yet included."""
@@ -107,11 +96,6 @@ class Notification:
             await self._audit.add(connection, gone)
 
         await self._store.write(remove)
-
-    async def _read(self, requester: Requester, id_: str, request_id: str) -> Subscription:
-        found, verdict = await self._own(requester, id_)
-        await self._audit.record(_event(Kind.READ, requester, found, verdict, request_id))
-        return found
 
     async def _own(self, requester: Requester, id_: str) -> tuple[Subscription, Verdict]:
         """The caller's own subscription, and why it may be used."""
