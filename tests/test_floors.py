@@ -23,7 +23,7 @@ FLOORS = {
     6: {"web"},
     5: {"exchange"},
     4: {"sources", "registry", "subscriptions"},
-    3: {"access", "audit", "identity", "client"},
+    3: {"access", "audit", "identity", "client", "jobs"},
     2: {"fhir", "envelope", "store", "keys", "outbound"},
     1: {"model", "errors"},
 }

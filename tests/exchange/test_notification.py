@@ -21,7 +21,6 @@ from mdg.audit import Agent, Audit, recorded
 from mdg.errors import Forbidden, InsufficientScope, NotFound, Throttled, Unavailable, Unprocessable
 from mdg.exchange import delivery as delivery_module
 from mdg.exchange import subscription as subscription_module
-from mdg.exchange.courier import Courier
 from mdg.exchange.delivery import Delivery
 from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Judge
@@ -29,6 +28,8 @@ from mdg.exchange.subscription import Subscriptions
 from mdg.fhir.subscription import message, parse
 from mdg.identity import Identities
 from mdg.identity.enrichment import Claim, replace_csv
+from mdg.jobs import Jobs, Kind
+from mdg.jobs.events import MATCH_SUBSCRIBERS, SETTLED, happened
 from mdg.model.identity import HpiO, Ihi
 from mdg.model.imaging import StudyKey
 from mdg.model.request import Requester, Verdict
@@ -36,7 +37,6 @@ from mdg.model.subscription import Status
 from mdg.outbound import Outbound
 from mdg.sandbox.identifiers import made_up
 from mdg.store import Store
-from mdg.store.outbox import SUBSCRIBERS, append
 from mdg.subscriptions import table
 
 pytestmark = pytest.mark.anyio
@@ -76,7 +76,7 @@ class Board:
     shelf: Shelf
     subscriptions: Subscriptions
     delivery: Delivery
-    courier: Courier
+    jobs: Jobs
     clock: Clock
     standing: Standing
     receiver: Receiver
@@ -92,8 +92,8 @@ class Board:
     async def happen(self, *numbers: int) -> None:
         """These studies change, and their subscribers are found."""
         keys = [StudyKey(CUSTODIAN, f"1.2.{number}", 1) for number in numbers]
-        await self.store.write(lambda connection: append(connection, "study-settled", keys, [SUBSCRIBERS]))
-        await self.courier.round()
+        await self.store.write(lambda connection: happened(connection, SETTLED, keys))
+        await self.jobs.round(MATCH_SUBSCRIBERS)
 
     async def after(self, **time: float) -> None:
         """So much later, with the longest jitter, what is due is sent."""
@@ -135,13 +135,14 @@ async def opened(folder: Path, receiver: Receiver, shelf: Shelf) -> AsyncIterato
             shelf=shelf,
             subscriptions=Subscriptions(store, judging, audit, consents=consents, ways=ways, custodian=CUSTODIAN),
             delivery=delivery,
-            courier=Courier(store, CUSTODIAN, SUBSCRIBERS, delivery.match),
+            jobs=Jobs(store, CUSTODIAN),
             clock=clock,
             standing=standing,
             receiver=receiver,
             ways=ways,
             stack=stack,
         )
+        made.jobs.do(Kind(MATCH_SUBSCRIBERS, delivery.match))
         yield made
 
 

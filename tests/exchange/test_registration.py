@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,17 +19,19 @@ import pydicom
 import pytest
 from sqlalchemy import select, update
 from tests.identities import write_identity_csv
+from tests.jobs.process import Clock
 from tests.registry.locators import Locator, locator
 
 from mdg.access import RecordedConsents, utc_now
 from mdg.audit import Audit
 from mdg.audit.event import Agent
 from mdg.audit.record import AUDIT
-from mdg.errors import Unavailable
-from mdg.exchange.courier import Courier
 from mdg.exchange.holdings import Holdings
 from mdg.exchange.registration import Registrar
 from mdg.identity import Identities
+from mdg.jobs import Jobs, Kind
+from mdg.jobs.events import TELL_REGISTRY, identified
+from mdg.jobs.table import count_open
 from mdg.model.identity import Ihi
 from mdg.registry import Registrations, Status
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
@@ -37,7 +39,6 @@ from mdg.sandbox.phantom import ISSUER, write_phantom
 from mdg.sources.folder import FolderSource
 from mdg.store import Store
 from mdg.store.index import studies
-from mdg.store.outbox import REGISTRY, pending
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +53,8 @@ class World:
     locator: Locator
     store: Store
     registrar: Registrar
-    courier: Courier
+    jobs: Jobs
+    clock: Clock
     identities: Identities
     source: FolderSource
     folder: Path
@@ -71,7 +73,12 @@ class World:
 
     async def owed(self) -> int:
         async with self.store.read() as connection:
-            return len(await pending(connection, EXAMPLE_PROVIDER, REGISTRY, 100))
+            return await count_open(connection, EXAMPLE_PROVIDER, TELL_REGISTRY)
+
+    async def tell(self) -> None:
+        """The registry is told what is owed, of what failed before the next try."""
+        self.clock.later(seconds=10)
+        await self.jobs.round(TELL_REGISTRY)
 
     async def records(self) -> list[dict[str, Any]]:
         async with self.store.read() as connection:
@@ -82,7 +89,7 @@ class World:
 @pytest.fixture
 async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
     async with Store.open(database) as store, locator(tmp_path / "keys") as running:
-        identities = Identities(store, EXAMPLE_PROVIDER)
+        identities = Identities(store, EXAMPLE_PROVIDER, announce=identified)
         folder = tmp_path / "images"
         folder.mkdir()
         (folder / "README").write_text("a folder that is empty counts as not mounted")
@@ -99,8 +106,10 @@ async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
             custodian=EXAMPLE_PROVIDER,
             service_id=SERVICE,
         )
-        courier = Courier(store, EXAMPLE_PROVIDER, REGISTRY, registrar.deliver)
-        yield World(running, store, registrar, courier, identities, source, folder)
+        clock = Clock(datetime.now(UTC))
+        jobs = Jobs(store, EXAMPLE_PROVIDER, clock)
+        jobs.do(Kind(TELL_REGISTRY, registrar.look))
+        yield World(running, store, registrar, jobs, clock, identities, source, folder)
 
 
 async def settled(world: World, *seeds: int) -> None:
@@ -112,40 +121,40 @@ async def settled(world: World, *seeds: int) -> None:
 async def test_a_settled_study_is_registered_once_and_a_removed_one_is_taken_back(world: World) -> None:
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     await settled(world, 1, 2)
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == [SERVICE]
     shutil.rmtree(world.folder / "1")
     await world.scan()
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == [SERVICE], "another study of the person is still here"
     shutil.rmtree(world.folder / "2")
     await world.scan()
-    await world.courier.round()
+    await world.tell()
     assert (await world.registered(), await world.owed()) == ([], 0)
     await settled(world, 3)
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == [SERVICE], "the person came back"
 
 
 async def test_a_removal_that_another_process_made_first_is_done_and_the_person_can_come_back(world: World) -> None:
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     await settled(world)
-    await world.courier.round()
+    await world.tell()
     (record,) = await world.locator.registry.holders(EXAMPLE_IHI)
     await world.locator.registry.remove(record.record_id, "the key of the other process")
     shutil.rmtree(world.folder / "1")
     await world.scan()
-    await world.courier.round()
+    await world.tell()
     assert await world.owed() == 0
     await settled(world, 2)
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == [SERVICE]
 
 
 async def test_each_registration_is_on_record_before_it_leaves_and_when_it_is_acknowledged(world: World) -> None:
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     await settled(world, 1, 2)
-    await world.courier.round()
+    await world.tell()
     first, second = await world.records()
     for record, step in ((first, "sent"), (second, "acknowledged")):
         assert record["type"]["code"] == "rest"
@@ -160,7 +169,7 @@ async def test_each_registration_is_on_record_before_it_leaves_and_when_it_is_ac
 async def test_nothing_clinical_is_sent(world: World) -> None:
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     await settled(world)
-    await world.courier.round()
+    await world.tell()
     sent = b"".join(world.locator.door.bodies).decode()
     assert sent == (f'{{"ihi": "{EXAMPLE_IHI}", "service_id": "{SERVICE}", "status": "active", "type": "record"}}'), (
         "the five fields but the time, which is the registry's"
@@ -171,11 +180,11 @@ async def test_a_study_whose_person_nobody_knows_is_acknowledged_and_registered_
     world: World,
 ) -> None:
     await settled(world)
-    await world.courier.round()
+    await world.tell()
     assert (await world.owed(), world.locator.door.bodies) == (0, [])
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     assert await world.owed() == 1
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == [SERVICE]
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     assert await world.owed() == 0, "the same file again changes nothing"
@@ -184,34 +193,34 @@ async def test_a_study_whose_person_nobody_knows_is_acknowledged_and_registered_
 async def test_a_corrected_identity_takes_the_wrong_person_back(world: World) -> None:
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     await settled(world)
-    await world.courier.round()
+    await world.tell()
     await world.confirm(DEMO_0001=OTHER)
-    await world.courier.round()
+    await world.tell()
     assert (await world.registered(), await world.registered(OTHER)) == ([], [SERVICE])
     await world.confirm()
-    await world.courier.round()
+    await world.tell()
     assert (await world.registered(), await world.registered(OTHER)) == ([], [])
 
 
 async def test_a_study_in_quarantine_or_of_a_sensitive_label_registers_nobody(world: World) -> None:
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     await settled(world)
-    await world.courier.round()
+    await world.tell()
     file = pydicom.dcmread(world.folder / "1" / "0001.dcm")
     file.PatientID = "SOMEBODY-ELSE"
     file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.UID("1.2.3")
     file.save_as(world.folder / "mixed.dcm")
     await world.scan()
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == [], "its files name two patients"
     (world.folder / "mixed.dcm").unlink()
     await world.scan()
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == [SERVICE]
     await world.store.write(lambda connection: connection.execute(update(studies).values(labels=["R"])))
     await settled(world, 2)
     await world.store.write(lambda connection: connection.execute(update(studies).values(labels=["R"])))
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == []
 
 
@@ -220,11 +229,11 @@ async def test_while_the_locator_is_down_what_is_owed_waits(world: World) -> Non
     await settled(world)
     world.locator.door.shut = True
     for _ in range(2):
-        with pytest.raises(Unavailable):
-            await world.courier.round()
-    assert await world.owed() == 1
+        await world.tell()
+        assert await world.owed() == 1
+    world.clock.later(seconds=30)
     world.locator.door.shut = False
-    await world.courier.round()
+    await world.tell()
     assert (await world.registered(), await world.owed()) == ([SERVICE], 0)
     assert len(await world.records()) == 2, "a change is on record once, however often it is tried"
 
@@ -233,13 +242,12 @@ async def test_a_registration_whose_answer_was_lost_is_taken_back_as_well(world:
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     await settled(world)
     world.locator.door.mute = True
-    with pytest.raises(Unavailable):
-        await world.courier.round()
+    await world.tell()
     world.locator.door.mute = False
     assert await world.registered() == [SERVICE], "the locator took it, and the gateway was not told so"
     shutil.rmtree(world.folder / "1")
     await world.scan()
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == []
 
 
@@ -247,25 +255,24 @@ async def test_who_was_removed_at_the_registry_comes_back_under_a_new_key(world:
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     await settled(world)
     world.locator.door.mute = True
-    with suppress(Unavailable):
-        await world.courier.round()
+    await world.tell()
     world.locator.door.mute = False
     (record,) = await world.locator.registry.holders(EXAMPLE_IHI)
     await world.locator.registry.remove(record.record_id, "by the operator of the registry")
-    await world.courier.round()
+    await world.tell()
     assert await world.owed() == 1, "the registry refused the old key"
-    await Courier(world.store, EXAMPLE_PROVIDER, REGISTRY, world.registrar.deliver).round()
+    await world.tell()
     assert (await world.registered(), await world.owed()) == ([SERVICE], 0)
 
 
 async def test_a_registry_that_forgot_everything_is_told_again(world: World) -> None:
     await world.confirm(DEMO_0001=EXAMPLE_IHI)
     await settled(world)
-    await world.courier.round()
+    await world.tell()
     (record,) = await world.locator.registry.holders(EXAMPLE_IHI)
     await world.locator.registry.remove(record.record_id, "a restart")
     await world.registrar.begin_anew()
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == [SERVICE]
     told = await Registrations(world.store, EXAMPLE_PROVIDER).of(EXAMPLE_IHI)
     assert told is not None
@@ -279,10 +286,10 @@ async def test_the_same_files_under_another_issuer_are_another_patients(world: W
     del file.IssuerOfPatientID
     file.save_as(world.folder / "1" / "0001.dcm")
     await world.scan()
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == [SERVICE]
     zone = ZoneInfo("Australia/Sydney")
     other = FolderSource(world.store, EXAMPLE_PROVIDER, [world.folder], default_issuer="OTHER", time_zone=zone)
     await other.scan(rebuild=True)
-    await world.courier.round()
+    await world.tell()
     assert await world.registered() == []

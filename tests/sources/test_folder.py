@@ -21,10 +21,12 @@ from tests.statements import ran
 from mdg._core import digest_file
 from mdg.errors import NotFound
 from mdg.identity import Identities
+from mdg.jobs.events import SETTLED, event
+from mdg.jobs.table import State, listed
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
 from mdg.sources.folder import FolderSource
-from mdg.store import Store, index, outbox
+from mdg.store import Store, index
 
 pytestmark = pytest.mark.anyio
 Write = Callable[..., Path]
@@ -272,15 +274,17 @@ async def test_two_contents_for_one_instance_are_not_shown_and_two_copies_count_
     assert f"{images}/1.dcm and {images}/copy.dcm" in problem.message
 
 
-async def test_a_settled_study_is_owed_to_the_registry_once(
+async def test_a_settled_study_is_owed_to_the_registry_and_to_subscribers_once(
     source: FolderSource, store: Store, images: Path, write: Write
 ) -> None:
     write(images / "1.dcm")
     await source.scan()
     await source.scan()
     async with store.read() as connection:
-        owed = await outbox.pending(connection, CUSTODIAN, outbox.REGISTRY, 10)
-    assert [(one.kind, one.study) for one in owed] == [("study-settled", StudyKey(CUSTODIAN, "1.2.3", 1))]
+        owed = await listed(connection, CUSTODIAN, states=list(State), most=10)
+        happened = [await event(connection, CUSTODIAN, seq) for seq in (1, 2)]
+    assert sorted((job.kind, job.key) for job in owed) == [("match-subscribers", "1"), ("tell-registry", "1.2.3")]
+    assert [one and (one.kind, one.study) for one in happened] == [(SETTLED, StudyKey(CUSTODIAN, "1.2.3", 1)), None]
 
 
 async def test_a_folder_that_is_not_mounted_keeps_its_studies(

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from tests.subscriptions.test_retry import ACTIVE, IHI, OWNER
 
+from mdg.jobs.events import SETTLED, StudyEvent, happened
 from mdg.model.identity import HpiO, Ihi
 from mdg.model.imaging import StudyKey
 from mdg.model.subscription import Status, Subscription, Topic
 from mdg.sandbox.identifiers import made_up
 from mdg.store import Store
-from mdg.store.outbox import SUBSCRIBERS, Owed, append
 from mdg.subscriptions import retry, table
 
 pytestmark = pytest.mark.anyio
@@ -38,8 +38,8 @@ async def keep(store: Store, *new: Subscription) -> None:
 
 
 async def happen(store: Store, event: int, uid: str = "1.2", patient: Ihi | None = IHI, time: datetime = LATER) -> None:
-    owed = Owed(event, "subscribers", "study-settled", StudyKey(OURS, uid, event), time)
-    await store.write(lambda connection: table.number(connection, owed, patient))
+    one = StudyEvent(event, SETTLED, StudyKey(OURS, uid, event), time)
+    await store.write(lambda connection: table.number(connection, one, patient))
 
 
 async def there(store: Store, id_: str) -> Subscription:
@@ -93,7 +93,7 @@ async def test_numbers_have_no_gap_and_an_event_has_one(store: Store) -> None:
 async def test_what_is_off_or_was_not_there_yet_gets_no_number_and_an_error_does(store: Store) -> None:
     await keep(store, replace(NEW, id="off", status=Status.OFF), replace(NEW, id="error", status=Status.ERROR))
     key = StudyKey(OURS, "1.2", 1)
-    await store.write(lambda connection: append(connection, "study-settled", [key], [SUBSCRIBERS]))
+    await store.write(lambda connection: happened(connection, SETTLED, [key]))
     await keep(store, replace(NEW, id="late"))
     await happen(store, 1)
     assert await counts(store, "off", "late", "error") == [0, 0, 1]

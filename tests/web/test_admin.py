@@ -13,7 +13,6 @@ from starlette.routing import Route
 from mdg.app import create_admin, create_public
 from mdg.fhir.search import SEARCHES
 from mdg.sandbox.phantom import write_phantom
-from mdg.store.outbox import REGISTRY, SUBSCRIBERS
 from mdg.web.asking import FORM
 
 pytestmark = pytest.mark.anyio
@@ -64,10 +63,14 @@ async def test_a_value_that_no_record_has_is_a_mistake_of_the_caller(start: Star
     assert answer.json()["issue"][0]["code"] == "invalid"
 
 
-async def test_jobs_name_what_is_owed(start: Start) -> None:
+async def test_jobs_count_what_is_owed(start: Start) -> None:
     async with start() as gateway:
         answer = await gateway.consumer.http.get(f"{gateway.admin}/jobs")
-        assert answer.json() == {"scanning": False, "envelopes": 0, "owed": {REGISTRY: 1, SUBSCRIBERS: 1}}
+        assert answer.json() == {
+            "scanning": False,
+            "envelopes": 0,
+            "jobs": {"match-subscribers": {"waiting": 1}, "tell-registry": {"waiting": 1}},
+        }
 
 
 async def test_the_description_is_valid_and_names_every_address(start: Start) -> None:

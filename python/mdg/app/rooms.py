@@ -34,7 +34,6 @@ from mdg.audit.event import Agent
 from mdg.client import Gateway, Tokens
 from mdg.config import Settings
 from mdg.errors import MdgError
-from mdg.exchange.courier import Courier
 from mdg.exchange.delivery import Delivery
 from mdg.exchange.discovery import Discovery
 from mdg.exchange.envelopes import Envelopes
@@ -47,6 +46,9 @@ from mdg.exchange.subscription import Subscriptions
 from mdg.exchange.workshop import Workshop
 from mdg.fhir import subscription as fhir_subscription
 from mdg.identity import Identities
+from mdg.jobs import Jobs
+from mdg.jobs import Kind as JobKind
+from mdg.jobs.events import MATCH_SUBSCRIBERS, TELL_REGISTRY, identified
 from mdg.keys import Directory, HttpDirectory, Keyring
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.local_numbers import LocalNumbers
@@ -54,9 +56,12 @@ from mdg.outbound import Outbound
 from mdg.registry import Registrations, Registry
 from mdg.sources.folder import FolderSource
 from mdg.sources.received import ReceivedSource
-from mdg.store import Store, outbox
+from mdg.store import Store
 from mdg.web.cursor import Cursors
 from mdg.web.metrics import Metrics
+
+AHEAD = 15
+"""Short jobs of a kind that are claimed together with the one that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class Rooms:
     cursors: Cursors
     discovery: Discovery
     retrieval: Retrieval
+    jobs: Jobs
     numbers: LocalNumbers
     envelopes: Envelopes
     workshop: Workshop
@@ -117,11 +123,12 @@ async def _open(
     await (clock.trust() if trust_clock else clock.load())
     await stack.enter_async_context(_running(clock.run))
     consents = RecordedConsents(store, custodian, clock)
+    jobs = Jobs(store, custodian, machine_clock)
     judge = Judge(decide=decide, clock=clock)
     outbound = await stack.enter_async_context(Outbound(origins(settings), settings.sandbox))
     directory = HttpDirectory(directory_url(settings), outbound)
     audit = Audit(store, custodian, Agent("mdg", __version__, settings.public_url))
-    identities = Identities(store, custodian, settings.default_issuer)
+    identities = Identities(store, custodian, settings.default_issuer, identified)
     issuer, zone = settings.default_issuer, settings.time_zone
     numbers = LocalNumbers(custodian, settings.name, issuer, settings.canonical_base)
     folder = FolderSource(store, custodian, settings.folders, default_issuer=issuer, time_zone=zone)
@@ -177,8 +184,8 @@ async def _open(
         message=partial(fhir_subscription.message, f"{settings.public_url}/fhir", settings.canonical_base),
     )
     if settings.capabilities.subscription:
-        courier = Courier(store, custodian, outbox.SUBSCRIBERS, delivery.match)
-        await stack.enter_async_context(_running(courier.run, delivery.run))
+        jobs.do(JobKind(MATCH_SUBSCRIBERS, delivery.match, ahead=AHEAD))
+        await stack.enter_async_context(_running(delivery.run))
     reception = Reception(gateway_at, directory, received, audit, settings.data.resolve() / "incoming")
     await reception.sweep()
     if settings.capabilities.registration:
@@ -195,7 +202,8 @@ async def _open(
         )
         if settings.own_sandbox:  # its memory began with this process
             await registrar.begin_anew()
-        await stack.enter_async_context(_running(Courier(store, custodian, outbox.REGISTRY, registrar.deliver).run))
+        jobs.do(JobKind(TELL_REGISTRY, registrar.look, ahead=AHEAD))
+    await stack.enter_async_context(_running(jobs.run))
     return Rooms(
         settings=settings,
         store=store,
@@ -214,6 +222,7 @@ async def _open(
         cursors=cursors,
         discovery=Discovery(holdings, judge, audit, retrievable=settings.capabilities.retrieval),
         retrieval=retrieval,
+        jobs=jobs,
         numbers=numbers,
         envelopes=envelopes,
         workshop=workshop,

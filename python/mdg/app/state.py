@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from mdg import __version__
 from mdg.app.rooms import Rooms
 from mdg.errors import MdgError
-from mdg.store import outbox
 from mdg.store.index import IndexProblem, file_problems
 
 STARTED = datetime.now(UTC)
@@ -50,6 +49,5 @@ async def problems(rooms: Rooms) -> Sequence[IndexProblem]:
 
 async def jobs(rooms: Rooms) -> Mapping[str, object]:
     """What goes on behind the answers, for operators."""
-    async with rooms.store.read() as connection:
-        owed = await outbox.counts(connection, rooms.settings.custodian)
-    return {"scanning": rooms.folder.scanning, "envelopes": rooms.workshop.making, "owed": owed}
+    kinds = await rooms.jobs.counts()
+    return {"scanning": rooms.folder.scanning, "envelopes": rooms.workshop.making, "jobs": kinds}

@@ -107,12 +107,13 @@ async def _index(
 ) -> tuple[ScanReport | None, list[IndexProblem], list[str], int]:
     """The scan, if there are folders; all problems; files passed over; lines of identity.csv that match no file."""
     from mdg.identity import Identities
+    from mdg.jobs.events import identified
     from mdg.sources.folder import FolderSource
     from mdg.store import Store
     from mdg.store.index import file_problems, passed_over
 
     async with Store.open(terms.store_url, read_only=not folders) as store:
-        identities = Identities(store, terms.custodian, terms.default_issuer)
+        identities = Identities(store, terms.custodian, terms.default_issuer, identified)
         report = None
         if folders:
             if terms.identity is not None:

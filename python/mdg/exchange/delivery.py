@@ -1,8 +1,8 @@
 """Notification, the gateway's side of it: an event finds its subscribers, and each is told in order (architecture
 "Notification"; fhir-au 6.3).
 
-`match` gives an event its number in every subscription, in the transaction that takes it out of the outbox, so nothing
-is lost or counted twice. `run` sends what is due: decided again for each sending, recorded before it leaves, one at a
+`match` gives an event its number in every subscription, in the transaction that ends its job, so nothing is lost or
+counted twice. `run` sends what is due: decided again for each sending, recorded before it leaves, one at a
 time to each subscriber and in the order of the numbers, so that a slow one slows only itself. A receiver may get an
 event twice, always under the same number.
 """
@@ -21,10 +21,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.audit import Audit
 from mdg.errors import Forbidden, reason, where
-from mdg.exchange.courier import IDLE, Keep
 from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Judge, Standing
 from mdg.exchange.subscription import SCOPE_TYPE
+from mdg.jobs import Done, Job
+from mdg.jobs.events import event
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO
 from mdg.model.request import Action, Verdict
@@ -32,12 +33,13 @@ from mdg.model.subscription import Message, Numbered, Status, Subscription
 from mdg.outbound import Outbound, Response
 from mdg.outbound.address import Origin
 from mdg.store import Store
-from mdg.store.outbox import Owed
 from mdg.subscriptions import retry, table
 
 AT_ONCE = 32
 """Subscriptions of one organisation that are told at the same time, as many as its client has connections. A silent one
 holds its place for ten seconds a try; those of another organisation do not wait for it."""
+LOOK = 1.0
+"""Seconds between two looks for what is due."""
 TIDY = 3600.0
 """Seconds between two looks for events that are old enough to be forgotten."""
 
@@ -71,16 +73,20 @@ class Delivery:
         self._chance = secrets.SystemRandom().random
         self._tidied = float("-inf")
 
-    async def match(self, owed: Owed) -> Keep:
-        """A `courier.Deliver`: what numbers the event for whoever wants to know. `Unavailable` when it cannot be told
-        whose the study is."""
-        held = await self._holdings.whose(owed.study.uid)
+    async def match(self, job: Job) -> Done:
+        """Gives the event of the job, of kind `MATCH_SUBSCRIBERS`, its number in each subscription that it concerns.
+        `Unavailable` when nobody can say whose the study is."""
+        async with self._store.read() as connection:
+            happened = await event(connection, self._custodian, int(job.key))
+        if happened is None:
+            return Done()
+        held = await self._holdings.whose(happened.study.uid)
         patient = held.ihi if held is not None and held.normal else None
 
         async def keep(connection: AsyncConnection) -> None:
-            await table.number(connection, owed, patient)
+            await table.number(connection, happened, patient)
 
-        return keep
+        return Done(keep)
 
     async def run(self) -> None:
         """Sends what is due until it is cancelled."""
@@ -102,7 +108,7 @@ class Delivery:
                             tasks.start_soon(one, id_, ours)
                 except Exception as error:  # a fault of ours must not end the gateway
                     log.warning("not-looked", reason=reason(error), where=where(error))
-                await anyio.sleep(IDLE)  # what is due may have come from another process, or by the clock alone
+                await anyio.sleep(LOOK)  # what is due may have come from another process, or by the clock alone
 
     async def round(self) -> None:
         """Sends once what is due now."""

@@ -1,34 +1,36 @@
 """Registration: the registry is told who holds something about a person, and when nobody here does any more
 (IEF CAP3, RG-A1; architecture "Registration").
 
-What the outbox owes is one look at the people of a study, not a message: each look compares what discovery would show
-now with what the registry was last told, so events may come twice, late or together. A change is on record before it is
-sent and again when the registry has acknowledged it.
+A job is one look at the people of a study, not a message: each look compares what discovery would show now with what
+the registry was last told, so a look may come twice, late, or once for several events. A change is on record before
+it is sent and again when the registry has acknowledged it.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.audit import Audit
-from mdg.errors import Problem, Unavailable, Upstream
-from mdg.exchange.courier import Keep
+from mdg.errors import Conflict, Problem, Unavailable, Upstream
 from mdg.exchange.holdings import Holdings
 from mdg.identity import Identities
-from mdg.identity.enrichment import owe_a_look
+from mdg.jobs import Done, Job, table
+from mdg.jobs.events import look
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
 from mdg.registry import Record, Registration, Registrations, Registry, Status
 from mdg.store import Store
-from mdg.store.outbox import REGISTRY, Owed
+from mdg.store.index import studies
 
 
 class Registrar:
-    """Keeps a registry up to date for the service `service_id`; the courier of `REGISTRY` runs `deliver`."""
+    """Keeps a registry up to date for the service `service_id`, by jobs of the kind `TELL_REGISTRY`."""
 
     def __init__(
         self,
@@ -52,22 +54,24 @@ class Registrar:
         self._service_id = service_id
 
     async def begin_anew(self) -> None:
-        """For a registry that has forgotten everything: everybody is owed again."""
+        """For a registry that has forgotten everything: it is told of everybody again."""
 
         async def anew(connection: AsyncConnection) -> None:
             await self._registrations.forget(connection)
-            await owe_a_look(connection, self._custodian, [REGISTRY])
+            known = select(studies.c.uid).distinct().where(studies.c.custodian == self._custodian)
+            uids = (await connection.execute(known.order_by(studies.c.uid))).scalars()
+            await table.add(connection, self._custodian, [look(uid) for uid in uids], datetime.now(UTC))
 
         await self._store.write(anew)
 
-    async def deliver(self, owed: Owed) -> Keep:
-        """Brings everybody up to date whom the study is or was about. `Unavailable` when registry, sources or store
-        cannot be asked now, `Upstream` when the registry refuses."""
-        study = owed.study.uid
+    async def look(self, job: Job) -> Done:
+        """Brings everybody up to date whom the study of the job is or was about. `Unavailable` when registry, sources
+        or store cannot be asked now, `Upstream` when the registry refuses."""
+        study = job.key
         people = await self._identities.people(study)
         for ihi in sorted(people | await self._registrations.about(study)):
             await self._update(ihi)
-        return partial(self._registrations.keep_about, study=study, people=people)
+        return Done(partial(self._registrations.keep_about, study=study, people=people))
 
     async def _update(self, ihi: Ihi) -> None:
         wanted = await self._discoverable(ihi)
@@ -75,9 +79,10 @@ class Registrar:
         if told is not None and not told.acknowledged:
             told = await self._tell(told)
         if wanted and (told is None or told.status is Status.REMOVED):
-            await self._tell(await self._begin(Registration(ihi, self._service_id, Status.ACTIVE, _key())))
+            await self._tell(await self._begin(told, Registration(ihi, self._service_id, Status.ACTIVE, _key())))
         elif not wanted and told is not None and told.status is Status.ACTIVE:
-            await self._tell(await self._begin(replace(told, status=Status.REMOVED, key=_key(), acknowledged=False)))
+            removal = replace(told, status=Status.REMOVED, key=_key(), acknowledged=False)
+            await self._tell(await self._begin(told, removal))
 
     async def _discoverable(self, ihi: Ihi) -> bool:
         """Whether somebody who may treat the person finds anything here. A study in quarantine or of a disputed person
@@ -98,7 +103,7 @@ class Registrar:
         except Problem as error:
             if isinstance(error, Upstream) and error.answered == 409 and change.status is Status.ACTIVE:
                 # The registry removed this record by itself: the person comes back under a new key, at the next try.
-                await self._begin(replace(change, key=_key(), record_id=""))
+                await self._begin(change, replace(change, key=_key(), record_id=""))
             await self._audit.record(self._event(change, Outcome.REFUSED, reason=error.reason))
             raise
         await self._store.write(partial(self._acknowledge, change=change, answer=answer))
@@ -109,11 +114,13 @@ class Registrar:
             return await self._registry.put(change.ihi, change.service_id, change.key)
         return await self._registry.remove(change.record_id, change.key)
 
-    async def _begin(self, change: Registration) -> Registration:
-        """Keeps a change together with the record that it is about to leave."""
+    async def _begin(self, before: Registration | None, change: Registration) -> Registration:
+        """Keeps a change of what was registered `before` together with the record that it is about to leave.
+        `Conflict` if another process has begun a change of this person since: the next try sees it."""
 
         async def keep(connection: AsyncConnection) -> None:
-            await self._registrations.begin(connection, change)
+            if not await self._registrations.begin(connection, before, change):
+                raise Conflict("another process registers this person now", reason="registered-elsewhere")
             await self._audit.add(connection, self._event(change, Outcome.SUCCESS, step="sent"))
 
         await self._store.write(keep)

@@ -6,7 +6,7 @@ of `identity.csv` belong to no study and are replaced as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -30,7 +30,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
-from mdg.store import outbox
 from mdg.store.index import studies
 from mdg.store.schema import Number, metadata
 from mdg.store.schema import custodian as custodian_column
@@ -39,8 +38,6 @@ CSV = "identity.csv"
 """The origin of what the operator has confirmed."""
 JMIX = "jmix"
 """The source of what the metadata of an envelope said."""
-IDENTIFIED = "study-identified"
-"""The kind of the event that other persons may be meant by the patient of a study."""
 AT_ONCE = 500
 """Patients that one statement names or adds."""
 
@@ -113,9 +110,11 @@ def whose(custodian: ColumnElement[str], study: ColumnElement[str], ihi: ColumnE
     )
 
 
-async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iterable[Claim]) -> None:
-    """All rows of `identity.csv` become `claims`, in the caller's transaction; registry and subscribers are owed every
-    study of a patient for whom another IHI stands there now."""
+async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iterable[Claim]) -> list[StudyKey]:
+    """All rows of `identity.csv` become `claims`, in the caller's transaction.
+
+    Returns: every study of a patient for whom another IHI stands there now. Registry and subscribers must hear of it,
+    by what the caller writes in the same transaction."""
     kept = tuple(claims)
     of_a_study = select(studies.c.issuer, studies.c.patient).distinct().where(studies.c.custodian == custodian)
     here = of_a_study.subquery()
@@ -133,19 +132,13 @@ async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iter
     changed = sorted({row[:2] for row in before ^ after})
     await _replace(connection, custodian, CSV, "", kept)
     await connection.execute(delete(files).where(files.c.custodian == custodian))
+    found: list[StudyKey] = []
     for start in range(0, len(changed), AT_ONCE):
         some = tuple_(studies.c.issuer, studies.c.patient).in_(changed[start : start + AT_ONCE])
-        await owe_a_look(connection, custodian, outbox.EVERYBODY, some)
-
-
-async def owe_a_look(
-    connection: AsyncConnection, custodian: HpiO, destinations: Sequence[str], *which: ColumnElement[bool]
-) -> None:
-    """Owes `destinations` a look at whose some of the studies are, or all, in the caller's transaction."""
-    wanted = select(studies.c.uid, studies.c.version).where(studies.c.custodian == custodian, *which)
-    rows = await connection.execute(wanted.order_by(studies.c.uid))
-    keys = [StudyKey(custodian, row.uid, row.version) for row in rows]
-    await outbox.append(connection, IDENTIFIED, keys, destinations)
+        wanted = select(studies.c.uid, studies.c.version).where(studies.c.custodian == custodian, some)
+        rows = await connection.execute(wanted.order_by(studies.c.uid))
+        found += [StudyKey(custodian, row.uid, row.version) for row in rows]
+    return found
 
 
 async def replace_study(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from anyio import to_thread
 from sqlalchemy import Row, and_, exists, func, insert, select
@@ -16,6 +16,7 @@ from mdg.identity import enrichment, identity_csv
 from mdg.identity.enrichment import identities
 from mdg.identity.identity_csv import CsvReport
 from mdg.model.identity import HpiO, Ihi, LocalId
+from mdg.model.imaging import StudyKey
 from mdg.store import Store
 from mdg.store.index import DUPLICATE_INSTANCE, MIXED_PATIENTS, IndexProblem, patients, studies
 
@@ -41,13 +42,23 @@ _SAME = and_(
 )
 
 
-class Identities:
-    """The identities that one custodian knows. Doubt is never resolved here: a patient with two IHIs has none."""
+Announce: TypeAlias = Callable[[AsyncConnection, Sequence[StudyKey]], Awaitable[None]]
+"""Writes, in the caller's transaction, that other persons are meant by the patients of these studies."""
 
-    def __init__(self, store: Store, custodian: HpiO, default_issuer: str = "") -> None:
+
+class Identities:
+    """The identities that one custodian knows. Doubt is never resolved here: a patient with two IHIs has none.
+
+    `announce` is called in the transaction that takes an identity.csv, with every study whose person is another one by
+    it; without it nobody hears of that."""
+
+    def __init__(
+        self, store: Store, custodian: HpiO, default_issuer: str = "", announce: Announce | None = None
+    ) -> None:
         self._store = store
         self._custodian = custodian
         self._default_issuer = default_issuer
+        self._announce = announce
 
     async def local_ids(self, ihi: Ihi) -> Sequence[LocalId]:
         """The local ids whose only IHI is `ihi`. `Unavailable` when the store does not answer."""
@@ -128,7 +139,9 @@ class Identities:
         row = {"custodian": self._custodian, "digest": digest, **asdict(report)}
 
         async def keep(connection: AsyncConnection) -> None:
-            await enrichment.replace_csv(connection, self._custodian, claims)
+            changed = await enrichment.replace_csv(connection, self._custodian, claims)
+            if self._announce is not None:
+                await self._announce(connection, changed)
             await connection.execute(insert(enrichment.files).values(row))
 
         await self._store.write(keep)

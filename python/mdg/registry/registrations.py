@@ -79,8 +79,9 @@ class Registrations:
         async with self._store.read() as connection:
             return frozenset(Ihi(value) for value in (await connection.execute(known)).scalars())
 
-    async def begin(self, connection: AsyncConnection, change: Registration) -> None:
-        """Keeps a change that is to be sent."""
+    async def begin(self, connection: AsyncConnection, before: Registration | None, change: Registration) -> bool:
+        """Keeps a change that is to be sent, if the last one of this person is `before` still: two processes never
+        begin two. Whether it was so."""
         values = {
             "service_id": change.service_id,
             "status": change.status,
@@ -88,9 +89,14 @@ class Registrations:
             "record_id": change.record_id,
             "acknowledged": None,
         }
-        if not (await connection.execute(update(registrations).where(self._one(change.ihi)).values(values))).rowcount:
-            row = {"custodian": self._custodian, "ihi": change.ihi, "type": TYPE}
-            await connection.execute(insert(registrations).values(row | values))
+        if before is not None:
+            same = and_(self._one(change.ihi), registrations.c.key == before.key)
+            return bool((await connection.execute(update(registrations).where(same).values(values))).rowcount)
+        if (await connection.execute(select(registrations.c.key).where(self._one(change.ihi)))).first() is not None:
+            return False
+        row = {"custodian": self._custodian, "ihi": change.ihi, "type": TYPE}
+        await connection.execute(insert(registrations).values(row | values))
+        return True
 
     async def acknowledge(self, connection: AsyncConnection, change: Registration, answer: Record | None) -> None:
         """Keeps what the registry answered to `change`; None when it knew nothing of what was to be removed."""

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.identity.enrichment import Claim, identities, replace_csv
+from mdg.jobs.events import identified
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.sandbox.identifiers import made_up
 from mdg.store import Store
@@ -31,7 +33,11 @@ async def make_up_identities(store: Store, custodian: HpiO) -> Sequence[Claim]:
         locals_ = [LocalId(row.value, row.issuer) for row in await connection.execute(everybody)]
     today = datetime.now(UTC).date()
     claims = [Claim(local, _made_up(local), SOURCE, today) for local in sorted(set(locals_) - have)]
-    await store.write(lambda connection: replace_csv(connection, custodian, claims))
+
+    async def keep(connection: AsyncConnection) -> None:
+        await identified(connection, await replace_csv(connection, custodian, claims))
+
+    await store.write(keep)
     return claims
 
 

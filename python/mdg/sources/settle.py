@@ -1,5 +1,5 @@
 """A study settles: what its files say becomes its study, series and patient rows, its identity claims, and, when its
-content changed, a new version with an event and an outbox row, all in one transaction (architecture "Registration").
+content changed, a new version with an event and the jobs that follow, all in one transaction.
 
 Rows are a function of the indexed files alone, whatever the order in which they were read, so a scan that was killed
 and resumed ends like one that was not.
@@ -20,11 +20,11 @@ import orjson
 from sqlalchemy import ColumnElement, Row, Text, and_, cast, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mdg.identity.enrichment import IDENTIFIED, JMIX, Claim, claimed, replace_study
+from mdg.identity.enrichment import JMIX, Claim, claimed, replace_study
+from mdg.jobs.events import SETTLED, happened, identified
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
 from mdg.sources import facts
-from mdg.store import outbox
 from mdg.store.index import (
     DUPLICATE_INSTANCE,
     MIXED_PATIENTS,
@@ -39,8 +39,6 @@ from mdg.store.index import (
 )
 from mdg.store.schema import microseconds
 
-SETTLED = "study-settled"
-"""The kind of the event."""
 _WHOSE = ("issuer", "patient", "quarantine")
 """Columns of a study that say whose it is, and whether that is in doubt."""
 
@@ -95,12 +93,12 @@ async def settle(
         others = await claimed(connection, part.custodian, part.source, study) != {claim.ihi for claim in claims}
         if others or was != {name: values.get(name, value) for name, value in was.items()}:
             key = StudyKey(part.custodian, study, before.version)
-            await outbox.append(connection, IDENTIFIED, [key], outbox.EVERYBODY)
+            await identified(connection, [key])
     await replace_study(connection, part.custodian, part.source, study, claims)
     if not changed:
         return None
     key = StudyKey(part.custodian, study, values["version"])
-    await outbox.append(connection, SETTLED, [key], outbox.EVERYBODY)
+    await happened(connection, SETTLED, [key])
     return key
 
 

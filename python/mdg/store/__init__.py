@@ -1,10 +1,10 @@
-"""What this gateway itself keeps: the database, its one writer, the index, the outbox and received objects.
+"""What this gateway itself keeps: the database, its one writer, the index and received objects.
 
 The room owns the engine, transactions and migrations (security-tests 6). Each other room keeps its own tables and SQL
 beside its logic, on `mdg.store.schema.metadata`, and reaches the database through `Store.read` and `Store.write` only.
 """
 
-from mdg.store.engine import Store
+from mdg.store.engine import Store, announce
 from mdg.store.room import has_room
 
-__all__ = ["Store", "has_room"]
+__all__ = ["Store", "announce", "has_room"]

@@ -28,6 +28,8 @@ class Database(Protocol):
 
     errors: tuple[type[Exception], ...]
     """What its driver raises, wrapped or not."""
+    shared: bool
+    """Whether other processes may write to it too."""
 
     def writer(self) -> AbstractAsyncContextManager[AsyncEngine]:
         """Exactly one connection, made again when it was lost: a COMMIT on it is durable, and a transaction on it

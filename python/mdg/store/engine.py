@@ -25,6 +25,8 @@ from mdg.store.sqlite import SQLite
 
 T = TypeVar("T")
 
+_ANNOUNCED = "mdg.announced"
+
 GROUP = 64
 """Works that share one transaction at most: bounds how long the first of them waits for the last."""
 WAITING = 1024
@@ -42,6 +44,12 @@ class _Job:
     error: Exception | None = None
 
 
+def announce(connection: AsyncConnection) -> None:
+    """Once the transaction of `connection` is durable, `Store.listen` is told in this process. A work that is undone
+    may be announced all the same."""
+    connection.info[_ANNOUNCED] = True
+
+
 class Store:
     """An open database. Safe to share between tasks of one event loop."""
 
@@ -50,6 +58,16 @@ class Store:
         self._readers = readers
         self._jobs = jobs
         self._failure: InputOutput | None = None
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may write to the database too."""
+        return self._database.shared
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """Has `told` called after each COMMIT of this process that holds something announced (`announce`)."""
+        self._listeners.append(told)
 
     @property
     def failure(self) -> InputOutput | None:
@@ -138,7 +156,7 @@ class Store:
                         if damage is not None:
                             _fail(self._database, group, damage)
                             continue
-                        error = await _run_group(self._database, writer, group)
+                        error = await self._run(writer, group)
                     self._failure = None if error is None else _failure(self._database, error)
                     if error is not None and self._database.damaged(error):
                         damage = error
@@ -146,9 +164,18 @@ class Store:
                 while jobs.statistics().current_buffer_used:
                     _fail(self._database, [jobs.receive_nowait()], None)
 
+    async def _run(self, writer: AsyncEngine, group: list[_Job]) -> Exception | None:
+        """Runs and commits one group, and tells the listeners; the error that kept the whole group from being kept."""
+        announced, error = await _run_group(self._database, writer, group)
+        if announced:
+            for told in self._listeners:
+                told()
+        return error
 
-async def _run_group(database: Database, writer: AsyncEngine, group: list[_Job]) -> Exception | None:
-    """Runs and commits one group; the error that kept the whole group from being kept."""
+
+async def _run_group(database: Database, writer: AsyncEngine, group: list[_Job]) -> tuple[bool, Exception | None]:
+    """Runs and commits one group: whether a work announced something, and the error that kept all from being kept."""
+    announced = False
     try:
         async with writer.connect() as connection:
             # A work alone needs no savepoint: undoing the transaction undoes the same. `nested`: what works run under.
@@ -157,15 +184,16 @@ async def _run_group(database: Database, writer: AsyncEngine, group: list[_Job])
                 for job in group:
                     if not job.abandoned:
                         await _run(database, connection, job, nested())
+            announced = connection.info.pop(_ANNOUNCED, False)
     except InputOutput as error:  # the connection was lost, and what answers now must not be written
         _fail(database, group, error)
-        return error
+        return False, error
     except database.errors as error:
         _fail(database, group, error)
-        return error
+        return False, error
     for job in group:
         job.finished.set()
-    return None
+    return announced, None
 
 
 async def _run(

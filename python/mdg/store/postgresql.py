@@ -58,6 +58,7 @@ class PostgreSQL:
     """The database at a URL."""
 
     errors: tuple[type[Exception], ...] = (SQLAlchemyError, psycopg.Error)
+    shared = True
 
     def __init__(self, url: str) -> None:
         try:

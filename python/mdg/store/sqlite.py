@@ -74,6 +74,7 @@ class SQLite:
     """The database in one file."""
 
     errors: tuple[type[Exception], ...] = (SQLAlchemyError, sqlite3.Error)
+    shared = False
 
     def __init__(self, path: Path) -> None:
         self._path = path.resolve()

@@ -30,10 +30,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mdg.jobs.events import StudyEvent, events
 from mdg.model.identity import HpiI, HpiO, Ihi
 from mdg.model.request import Requester
 from mdg.model.subscription import Numbered, Payload, Status, Subscription, Topic, Wanted
-from mdg.store.outbox import Owed, events
 from mdg.store.schema import Document, Number, custodian, metadata, microseconds, moment
 from mdg.subscriptions import retry
 
@@ -148,7 +148,7 @@ async def remove(connection: AsyncConnection, of: HpiO, id_: str) -> None:
     await connection.execute(delete(subscriptions).where(_one(of, id_)))  # and its events by the foreign key
 
 
-async def number(connection: AsyncConnection, owed: Owed, patient: Ihi | None) -> None:
+async def number(connection: AsyncConnection, happened: StudyEvent, patient: Ihi | None) -> None:
     """Gives the event its next number in each subscription that matches: those of `patient`, whose study it is, for all
     studies or for this one, and those that were told of it before, whosever it is now. A study that nobody may be shown
     has no `patient`.
@@ -156,32 +156,32 @@ async def number(connection: AsyncConnection, owed: Owed, patient: Ihi | None) -
     What happened before a subscription was made is not told in it, and nothing in one that is off. An event has one
     number in a subscription, however often this is called.
     """
-    of = owed.study.custodian
+    of = happened.study.custodian
     in_it = and_(
         notifications.c.custodian == subscriptions.c.custodian, notifications.c.subscription == subscriptions.c.id
     )
-    told = and_(notifications.c.custodian == of, notifications.c.study == owed.study.uid)
+    told = and_(notifications.c.custodian == of, notifications.c.study == happened.study.uid)
     whose = [select(notifications.c.subscription).where(told)]
     if patient is not None:
-        about = or_(subscriptions.c.topic == Topic.PATIENT_IMAGING, subscriptions.c.study == owed.study.uid)
+        about = or_(subscriptions.c.topic == Topic.PATIENT_IMAGING, subscriptions.c.study == happened.study.uid)
         asked = and_(subscriptions.c.custodian == of, subscriptions.c.patient == patient, about)
         whose.append(select(subscriptions.c.id).where(asked))
     statement = select(subscriptions.c.id, subscriptions.c.events).where(
         subscriptions.c.custodian == of,
         subscriptions.c.status != Status.OFF,
-        subscriptions.c.since < owed.event,
+        subscriptions.c.since < happened.seq,
         subscriptions.c.id.in_(union(*whose)),  # each by its index; an OR would read all subscriptions at every event
-        ~exists().where(in_it, notifications.c.event == owed.event),
+        ~exists().where(in_it, notifications.c.event == happened.seq),
     )
     matching = (await connection.execute(statement)).all()
     if not matching:
         return
     row = {
         "custodian": of,
-        "event": owed.event,
-        "study": owed.study.uid,
-        "version": owed.study.version,
-        "time": microseconds(owed.time),
+        "event": happened.seq,
+        "study": happened.study.uid,
+        "version": happened.study.version,
+        "time": microseconds(happened.time),
     }
     rows = [row | {"subscription": one.id, "number": one.events + 1} for one in matching]
     await connection.execute(insert(notifications), rows)

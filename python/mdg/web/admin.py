@@ -116,7 +116,7 @@ class AdminDoor:
         return JsonResponse(self._configuration)
 
     async def jobs(self, request: Request) -> Response:
-        """`GET /jobs`: what goes on behind the answers: scans, envelopes in the making, and what is owed to whom."""
+        """`GET /jobs`: what goes on behind the answers: scans, envelopes in the making, and how many jobs there are."""
         return JsonResponse(await self._jobs())
 
     async def openapi(self, request: Request) -> Response:

@@ -13,7 +13,7 @@ down_revision = None
 
 def upgrade() -> None:
     _index()
-    _outbox()
+    _jobs()
     _access()
     _audit()
     _identity()
@@ -145,7 +145,7 @@ def _index() -> None:
     )
 
 
-def _outbox() -> None:
+def _jobs() -> None:
     op.create_table(
         "events",
         sa.Column("seq", Number, primary_key=True, autoincrement=True),
@@ -157,11 +157,30 @@ def _outbox() -> None:
         sqlite_autoincrement=True,
     )
     op.create_table(
-        "outbox",
-        sa.Column("event", Number, sa.ForeignKey("events.seq"), primary_key=True, autoincrement=False),
+        "jobs",
+        sa.Column("id", Number, primary_key=True, autoincrement=True),
         _custodian(key=False),
-        sa.Column("destination", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("about", sa.Text, nullable=False),
+        sa.Column("lane", sa.Text, nullable=False),
+        sa.Column("payload", Document, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("again", Number, nullable=False),
+        sa.Column("due", Number, nullable=False),
+        sa.Column("tries", Number, nullable=False),
+        sa.Column("owner", sa.Text),
+        sa.Column("lease", Number),
+        sa.Column("error", sa.Text),
+        sa.Column("why", sa.Text),
+        sa.Column("created", Number, nullable=False),
+        sa.Column("finished", Number),
+        sqlite_autoincrement=True,
     )
+    once = sa.text("state IN ('waiting', 'running')")
+    key = ["custodian", "kind", "key"]
+    op.create_index("ix_jobs_open", "jobs", key, unique=True, sqlite_where=once, postgresql_where=once)
+    op.create_index("ix_jobs_custodian_state_kind_due", "jobs", ["custodian", "state", "kind", "due"])
 
 
 def _access() -> None:
