@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from tests.receiver import Receiver, event_of, receiving, until
 from mdg.access import RecordedConsents, decide
 from mdg.audit import Agent, Audit, recorded
 from mdg.errors import Forbidden, InsufficientScope, NotFound, Throttled, Unavailable, Unprocessable
-from mdg.exchange import delivery as delivery_module
 from mdg.exchange import subscription as subscription_module
 from mdg.exchange.delivery import Delivery
 from mdg.exchange.holdings import Holdings
@@ -38,6 +37,7 @@ from mdg.outbound import Outbound
 from mdg.sandbox.identifiers import made_up
 from mdg.store import Store
 from mdg.subscriptions import table
+from mdg.subscriptions.table import END, NOTIFY
 
 pytestmark = pytest.mark.anyio
 
@@ -93,15 +93,28 @@ class Board:
         """These studies change, and their subscribers are found."""
         keys = [StudyKey(CUSTODIAN, f"1.2.{number}", 1) for number in numbers]
         await self.store.write(lambda connection: happened(connection, SETTLED, keys))
+        self.clock.now = max(self.clock.now, datetime.now(UTC))
         await self.jobs.round(MATCH_SUBSCRIBERS)
+
+    async def send(self) -> None:
+        """What is due is sent, and what has ended is switched off."""
+        await self.jobs.round(NOTIFY, END)
 
     async def after(self, **time: float) -> None:
         """So much later, with the longest jitter, what is due is sent."""
         self.clock.now += timedelta(**time) * 1.1
-        await self.delivery.round()
+        await self.send()
 
     async def status(self, id_: str) -> str:
         return (await self.subscriptions.read(SUBSCRIBER, id_, "request")).status.value
+
+
+def kinds(delivery: Delivery, each: int = 32) -> list[Kind]:
+    return [
+        Kind(MATCH_SUBSCRIBERS, delivery.match),
+        Kind(NOTIFY, delivery.send, at_once=64, each=each),
+        Kind(END, delivery.end),
+    ]
 
 
 @asynccontextmanager
@@ -135,14 +148,14 @@ async def opened(folder: Path, receiver: Receiver, shelf: Shelf) -> AsyncIterato
             shelf=shelf,
             subscriptions=Subscriptions(store, judging, audit, consents=consents, ways=ways, custodian=CUSTODIAN),
             delivery=delivery,
-            jobs=Jobs(store, CUSTODIAN),
+            jobs=Jobs(store, CUSTODIAN, clock),
             clock=clock,
             standing=standing,
             receiver=receiver,
             ways=ways,
             stack=stack,
         )
-        made.jobs.do(Kind(MATCH_SUBSCRIBERS, delivery.match))
+        made.jobs.do(*kinds(delivery))
         yield made
 
 
@@ -166,7 +179,7 @@ def focus(number: int) -> str:
 async def test_a_handshake_makes_a_subscription_active(board: Board) -> None:
     id_ = await board.subscribe()
     assert (await board.status(id_), board.receiver.got) == ("requested", [])
-    await board.delivery.round()
+    await board.send()
     assert (await board.status(id_), board.receiver.kinds) == ("active", ["handshake"])
     (headers,) = board.receiver.headers
     assert (headers["content-type"], headers["authorization"]) == ("application/fhir+json", "Bearer secret")
@@ -174,39 +187,39 @@ async def test_a_handshake_makes_a_subscription_active(board: Board) -> None:
 
 async def test_each_change_of_the_patients_studies_is_told_under_the_next_number(board: Board) -> None:
     await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(3, 5)
-    await board.delivery.round()
+    await board.send()
     assert board.receiver.taken == {"1": focus(3), "2": focus(5)}
     assert board.receiver.kinds == ["handshake", "event-notification", "event-notification"]
 
 
 async def test_one_study_is_told_of_when_only_it_was_asked_for(board: Board) -> None:
     await board.subscribe(topic="study", criterion="identifier=1.2.3")
-    await board.delivery.round()
+    await board.send()
     await board.happen(3, 5)
-    await board.delivery.round()
+    await board.send()
     assert board.receiver.taken == {"1": focus(3)}
 
 
 async def test_nobody_is_told_of_another_patients_study_even_by_its_uid(board: Board) -> None:
     stranger = replace(SUBSCRIBER, patient=made_up(Ihi, "stranger"))
     await board.subscribe(stranger, topic="study", criterion="identifier=1.2.3")
-    await board.delivery.round()
+    await board.send()
     await board.happen(3)
-    await board.delivery.round()
+    await board.send()
     assert board.receiver.kinds == ["handshake"]
 
 
 async def test_a_failing_receiver_gets_every_number_in_order_and_none_twice(board: Board) -> None:
     await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(1, 2, 3, 4)
     board.receiver.answers.extend([(500, {}), (404, {}), (302, {"Location": "http://127.0.0.1:1029/"})])
-    await board.delivery.round()
+    await board.send()
     assert board.receiver.taken == {}
     for seconds in (5, 30, 120):
-        await board.delivery.round()
+        await board.send()
         await board.after(seconds=seconds)
     assert list(board.receiver.taken) == ["1", "2", "3", "4"]
     assert board.receiver.repeated == []
@@ -218,10 +231,10 @@ async def test_a_failing_receiver_gets_every_number_in_order_and_none_twice(boar
 
 async def test_a_receiver_that_asks_for_time_gets_it(board: Board) -> None:
     await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(1)
     board.receiver.answers.append((503, {"Retry-After": "600"}))
-    await board.delivery.round()
+    await board.send()
     await board.after(seconds=300)
     assert board.receiver.taken == {}
     await board.after(seconds=300)
@@ -230,10 +243,10 @@ async def test_a_receiver_that_asks_for_time_gets_it(board: Board) -> None:
 
 async def test_a_receiver_that_is_gone_is_told_nothing_more(board: Board) -> None:
     id_ = await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(1, 2)
     board.receiver.answers.append((410, {}))
-    await board.delivery.round()
+    await board.send()
     await board.happen(3)
     await board.after(hours=100)
     assert (await board.status(id_), len(board.receiver.got)) == ("off", 2)
@@ -243,7 +256,7 @@ async def test_a_receiver_that_is_gone_is_told_nothing_more(board: Board) -> Non
 async def test_a_handshake_that_nobody_answers_ends_in_error_and_no_event_is_sent(board: Board) -> None:
     id_ = await board.subscribe()
     board.receiver.usual = 500
-    await board.delivery.round()
+    await board.send()
     await board.happen(1)
     states = []
     for seconds in (5, 30, 120):
@@ -257,7 +270,7 @@ async def test_a_handshake_that_nobody_answers_ends_in_error_and_no_event_is_sen
 
 async def test_three_days_of_failures_are_an_error_and_events_still_count(board: Board) -> None:
     id_ = await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(1)
     board.receiver.usual = 500
     for _ in range(76):
@@ -272,10 +285,10 @@ async def test_what_was_numbered_before_a_restart_is_sent_after_it(tmp_path: Pat
     shelf = Shelf("shelf", [study(1), study(2)])
     async with opened(tmp_path, receiver, shelf) as board:
         await board.subscribe()
-        await board.delivery.round()
+        await board.send()
         await board.happen(1, 2)
         receiver.usual = 500
-        await board.delivery.round()
+        await board.send()
     receiver.usual = 200
     async with opened(tmp_path, receiver, shelf) as board:
         await board.happen(1)
@@ -304,10 +317,10 @@ async def take_away(board: Board) -> None:
 @pytest.mark.parametrize("change", [deny, suspend, quarantine, take_away])
 async def test_what_may_no_longer_be_told_goes_out_under_its_number_without_a_focus(board: Board, change: Any) -> None:
     await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(1, 2)
     await change(board)
-    await board.delivery.round()
+    await board.send()
     assert board.receiver.taken == {"1": None, "2": None}
     assert [len(bundle["entry"]) for bundle in board.receiver.got] == [1, 1, 1]
     assert "st-00" not in str(board.receiver.got)
@@ -315,13 +328,15 @@ async def test_what_may_no_longer_be_told_goes_out_under_its_number_without_a_fo
 
 async def test_two_processes_on_one_database_send_each_number_once(board: Board) -> None:
     await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(1, 2)
     board.receiver.open = anyio.Event()
+    other = Jobs(board.store, CUSTODIAN, board.clock)
+    other.do(*kinds(board.delivery))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(board.delivery.round)
+        tasks.start_soon(board.send)
         await until(lambda: len(board.receiver.got) == 2)
-        await board.delivery.round()
+        await other.round(NOTIFY)
         board.receiver.open.set()
     assert (board.receiver.taken, board.receiver.repeated) == ({"1": focus(1), "2": focus(2)}, [])
 
@@ -344,20 +359,20 @@ async def test_what_is_not_kept_is_not_on_record(board: Board, monkeypatch: pyte
 
 async def test_a_study_of_a_sensitive_kind_is_no_event_for_who_did_not_know_it(board: Board) -> None:
     await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(1)
     board.shelf.studies = [study(number, labels=("R",)) for number in (1, 2)]
     await board.happen(1, 2)
-    await board.delivery.round()
+    await board.send()
     assert board.receiver.taken == {"1": None, "2": None}, "the first study only"
 
 
 async def test_nothing_is_sent_while_nobody_knows_whether_it_may_be(board: Board) -> None:
     await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(1)
     board.standing.known = False
-    await board.delivery.round()
+    await board.send()
     assert board.receiver.taken == {}
     board.standing.known = True
     await board.after(seconds=5)
@@ -366,10 +381,10 @@ async def test_nothing_is_sent_while_nobody_knows_whether_it_may_be(board: Board
 
 async def test_a_subscription_whose_end_has_come_is_off(board: Board) -> None:
     id_ = await board.subscribe(end=(NOW + timedelta(hours=1)).isoformat())
-    await board.delivery.round()
+    await board.send()
     await board.after(hours=1)
     await board.happen(1)
-    await board.delivery.round()
+    await board.send()
     assert (await board.status(id_), board.receiver.kinds) == ("off", ["handshake"])
     with pytest.raises(Unprocessable, match="past"):
         await board.subscribe(end=NOW.isoformat())
@@ -377,10 +392,10 @@ async def test_a_subscription_whose_end_has_come_is_off(board: Board) -> None:
 
 async def test_each_sending_has_a_record_before_it_and_each_failure_another(board: Board) -> None:
     await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(1)
     board.receiver.answers.append((500, {}))
-    await board.delivery.round()
+    await board.send()
     id_ = board.receiver.headers[-1]["x-request-id"]
     (sent, failed), _ = await recorded(board.store, id_)
     assert (sent["outcome"], failed["outcome"], failed["outcomeDesc"]) == ("0", "8", "status-500")
@@ -391,13 +406,13 @@ async def test_each_sending_has_a_record_before_it_and_each_failure_another(boar
 async def test_an_organisation_whose_receivers_are_silent_holds_up_no_other(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery_module, "AT_ONCE", 2)
+    board.jobs.do(*kinds(board.delivery, each=2))
     other = replace(SUBSCRIBER, organisation=CUSTODIAN, client_id="other", subject="other")
     board.receiver.open = anyio.Event()
     for _ in range(5):
         await board.subscribe()
     async with receiving() as quick, anyio.create_task_group() as tasks:
-        tasks.start_soon(board.delivery.run)
+        tasks.start_soon(board.jobs.run)
         await until(lambda: board.receiver.kinds == ["handshake"] * 2)
         slow, board.receiver = board.receiver, quick
         board.ways[CUSTODIAN] = await board.stack.enter_async_context(Outbound([quick.origin], sandbox=True))
@@ -422,7 +437,10 @@ async def test_a_fault_of_ours_ends_no_delivery(board: Board, monkeypatch: pytes
 
     monkeypatch.setattr(table, "find", faulty)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(board.delivery.run)
+        tasks.start_soon(board.jobs.run)
+        await until(lambda: not faults)
+        await anyio.sleep(0.5)
+        board.clock.now += timedelta(seconds=6)
         await until(lambda: board.receiver.kinds == ["handshake"])
         tasks.cancel_scope.cancel()
 
@@ -431,7 +449,7 @@ async def test_a_subscriber_that_does_not_answer_holds_up_nobody_else(board: Boa
     await board.subscribe()
     board.receiver.open = anyio.Event()
     async with receiving() as quick, anyio.create_task_group() as tasks:
-        tasks.start_soon(board.delivery.run)
+        tasks.start_soon(board.jobs.run)
         await until(lambda: board.receiver.kinds == ["handshake"])
         slow, board.receiver = board.receiver, quick
         board.ways[SUBSCRIBER.organisation] = await board.stack.enter_async_context(
@@ -450,10 +468,10 @@ async def test_a_subscriber_that_does_not_answer_holds_up_nobody_else(board: Boa
 
 async def test_a_deleted_subscription_is_told_nothing_more(board: Board) -> None:
     id_ = await board.subscribe()
-    await board.delivery.round()
+    await board.send()
     await board.happen(1)
     await board.subscriptions.delete(SUBSCRIBER, id_, "request")
-    await board.delivery.round()
+    await board.send()
     assert board.receiver.kinds == ["handshake"]
     with pytest.raises(NotFound):
         await board.status(id_)

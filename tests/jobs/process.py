@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from mdg.jobs import Done, Job, Jobs, Kind, New, State
-from mdg.jobs.loop import Handler, Outcome
+from mdg.jobs.loop import Handler, Result
 from mdg.jobs.table import listed
 from mdg.model.identity import HpiO
 from mdg.store import Store
@@ -37,7 +37,7 @@ class Works:
         self.done: list[str] = []
         self.instead: dict[str, Handler] = {}
 
-    async def __call__(self, job: Job) -> Outcome | None:
+    async def __call__(self, job: Job) -> Result | None:
         self.done.append(job.key)
         return await self.instead[job.key](job) if job.key in self.instead else Done()
 
@@ -62,7 +62,7 @@ class Process:
     async def seen(self, *states: State) -> list[Job]:
         """All jobs, or those in some states, the oldest first."""
         async with self.store.read() as connection:
-            return (await listed(connection, OURS, states=states or list(State), most=1000))[::-1]
+            return (await listed(connection, OURS, states=states or list(State), kind="work", most=1000))[::-1]
 
     async def states(self) -> dict[str, str]:
         return {job.key: str(job.state) for job in await self.seen()}

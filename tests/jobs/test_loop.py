@@ -16,7 +16,7 @@ from tests.jobs.process import OURS, Clock, Process, until
 
 from mdg.errors import Conflict, Invalid, NotFound, Unavailable
 from mdg.jobs import Again, Done, Failed, Job, Jobs, New, State, loop, table
-from mdg.jobs.loop import Handler, Outcome
+from mdg.jobs.loop import Handler, Result
 from mdg.jobs.table import LEASE
 from mdg.store import Store
 from mdg.store.index import unsettled
@@ -31,11 +31,11 @@ def raising(error: Exception) -> Handler:
     return handler
 
 
-def giving(*outcomes: Outcome) -> Handler:
+def giving(*outcomes: Result) -> Handler:
     """A handler whose tries end so in turn, the last one for ever."""
     left = list(outcomes)
 
-    async def handler(_: Job) -> Outcome:
+    async def handler(_: Job) -> Result:
         return left.pop(0) if len(left) > 1 else left[0]
 
     return handler
@@ -290,6 +290,8 @@ async def test_a_periodic_job_is_there_from_the_start_and_comes_back(store: Stor
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(process.jobs.run)
         await until(lambda: process.works.done == [""])
+        while (await process.seen())[0].state is not State.WAITING:  # noqa: ASYNC110 - as above
+            await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
     clock.later(seconds=59)
     await process.round()

@@ -21,7 +21,13 @@ import pytest
 
 Write = Callable[..., Path]
 SCANNING = Path(__file__).with_name("scanning.py")
-RANDOM = {"patients": {"id"}, "studies": {"id"}, "versions": {"settled"}, "events": {"time"}}
+RANDOM = {
+    "patients": {"id"},
+    "studies": {"id"},
+    "versions": {"settled"},
+    "events": {"time"},
+    "jobs": {"created", "due"},
+}
 """Columns that are random or times of the clock."""
 
 

@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 from tests.subscriptions.test_retry import ACTIVE, IHI, OWNER
 
+from mdg.jobs import State
 from mdg.jobs.events import SETTLED, StudyEvent, happened
+from mdg.jobs.table import jobs, listed
 from mdg.model.identity import HpiO, Ihi
 from mdg.model.imaging import StudyKey
 from mdg.model.subscription import Status, Subscription, Topic
@@ -39,7 +42,7 @@ async def keep(store: Store, *new: Subscription) -> None:
 
 async def happen(store: Store, event: int, uid: str = "1.2", patient: Ihi | None = IHI, time: datetime = LATER) -> None:
     one = StudyEvent(event, SETTLED, StudyKey(OURS, uid, event), time)
-    await store.write(lambda connection: table.number(connection, one, patient))
+    await store.write(lambda connection: table.number(connection, one, patient, LATER))
 
 
 async def there(store: Store, id_: str) -> Subscription:
@@ -51,11 +54,6 @@ async def there(store: Store, id_: str) -> Subscription:
 
 async def counts(store: Store, *ids: str) -> list[int]:
     return [(await there(store, id_)).events for id_ in ids]
-
-
-async def due(store: Store, now: datetime = LATER) -> list[str]:
-    async with store.read() as connection:
-        return [id_ for id_, _ in await table.due(connection, OURS, now, 100)]
 
 
 async def test_a_subscription_is_kept_as_it_was_made(store: Store) -> None:
@@ -97,7 +95,6 @@ async def test_what_is_off_or_was_not_there_yet_gets_no_number_and_an_error_does
     await keep(store, replace(NEW, id="late"))
     await happen(store, 1)
     assert await counts(store, "off", "late", "error") == [0, 0, 1]
-    assert await due(store) == []
 
 
 async def test_a_study_that_is_no_longer_shown_is_told_to_those_who_knew_it(store: Store) -> None:
@@ -124,55 +121,37 @@ async def test_a_study_that_is_another_patients_now_is_told_to_both(store: Store
     assert await counts(store, "s", "other") == [2, 1]
 
 
-async def test_what_is_due_is_a_handshake_or_the_next_event(store: Store) -> None:
-    await keep(store, NEW, replace(NEW, id="new", status=Status.REQUESTED, created=LATER))
-    assert await due(store, LATER - timedelta(seconds=1)) == []
-    assert await due(store) == ["new"]
-    await happen(store, 1)
-    assert await due(store) == ["s", "new"]
-
-
-async def test_each_organisation_has_its_own_places_among_what_is_due(store: Store) -> None:
-    asked = replace(NEW, status=Status.REQUESTED)
-    other = replace(OWNER, organisation=OURS)
-    await keep(store, *(replace(asked, id=f"s{number}") for number in range(5)))
-    await keep(store, replace(asked, id="late", owner=other, created=BEGAN + timedelta(seconds=1)))
+async def owed(store: Store) -> list[tuple[str, str]]:
+    """Kind and key of each job that waits."""
     async with store.read() as connection:
-        found = await table.due(connection, OURS, LATER, 2)
-    assert found == [("s0", OWNER.organisation), ("s1", OWNER.organisation), ("late", OURS)]
+        found = await listed(connection, OURS, states=[State.WAITING], most=100)
+    return sorted((job.kind, job.key) for job in found)
 
 
-async def test_a_time_that_only_a_wrong_clock_can_have_set_is_due(store: Store) -> None:
-    await keep(store, replace(NEW, status=Status.REQUESTED, created=LATER))
-    assert await due(store, LATER - timedelta(hours=1)) == [], "an hour is a wait"
-    assert await due(store, LATER - timedelta(days=400)) == ["s"]
-
-
-async def keep_try(store: Store, before: Subscription, after: Subscription, due: datetime) -> None:
-    await store.write(lambda connection: table.keep(connection, OURS, before, after, due))
-
-
-async def test_a_failure_waits_and_a_success_moves_to_the_next_number(store: Store) -> None:
-    await keep(store, NEW)
+async def test_a_handshake_an_end_and_a_numbered_event_are_jobs(store: Store) -> None:
+    await keep(
+        store, replace(NEW, wanted=replace(NEW.wanted, end=LATER)), replace(NEW, id="error", status=Status.ERROR)
+    )
+    assert await owed(store) == [("end-subscription", "s"), ("notify", "error"), ("notify", "s")]
+    await store.write(lambda connection: connection.execute(delete(jobs)))
     await happen(store, 1)
-    before = await there(store, "s")
-    await keep_try(store, before, retry.failed(before), LATER + timedelta(seconds=5))
-    assert await due(store) == []
-    assert await due(store, LATER + timedelta(seconds=5)) == ["s"]
-    failed = await there(store, "s")
-    await keep_try(store, failed, retry.arrived(failed), LATER)
-    assert ((await there(store, "s")).delivered, await due(store)) == (1, [])
+    await happen(store, 2)
+    assert await owed(store) == [("notify", "s")], "one for both, and none for who gets nothing more"
+
+
+async def keep_try(store: Store, before: Subscription, after: Subscription) -> None:
+    await store.write(lambda connection: table.keep(connection, OURS, before, after, LATER))
 
 
 async def test_a_try_does_not_undo_what_happened_to_the_subscription_meanwhile(store: Store) -> None:
     await keep(store, NEW)
     await happen(store, 1)
     before = await there(store, "s")
-    await store.write(lambda connection: table.switch_off(connection, OURS, ["s"]))
-    await keep_try(store, before, retry.arrived(before), LATER)
+    await store.write(lambda connection: table.switch_off(connection, OURS, "s", LATER))
+    await keep_try(store, before, retry.arrived(before))
     assert (await there(store, "s")).status is Status.OFF
     await store.write(lambda connection: table.remove(connection, OURS, "s"))
-    await keep_try(store, before, retry.arrived(before), LATER)
+    await keep_try(store, before, retry.arrived(before))
     async with store.read() as connection:
         assert await table.find(connection, OURS, "s") is None
 
@@ -194,29 +173,6 @@ async def test_a_subscription_is_found_by_its_owner_only(store: Store, changed: 
         assert await table.count(connection, OURS, OWNER) == 1
 
 
-async def test_an_end_that_has_come_is_seen_once(store: Store) -> None:
-    await keep(store, replace(NEW, wanted=replace(NEW.wanted, end=LATER)), replace(NEW, id="endless"))
-    async with store.read() as connection:
-        assert await table.lapsed(connection, OURS, LATER - timedelta(seconds=1)) == []
-        assert await table.lapsed(connection, OURS, LATER) == ["s"]
-    await store.write(lambda connection: table.switch_off(connection, OURS, ["s"]))
-    async with store.read() as connection:
-        assert await table.lapsed(connection, OURS, LATER) == []
-
-
-async def test_one_of_two_processes_makes_a_try_and_the_other_one_if_it_is_killed(store: Store) -> None:
-    asked = replace(NEW, status=Status.REQUESTED)
-    await keep(store, asked)
-
-    async def claim(now: datetime) -> bool:
-        return await store.write(lambda connection: table.claim(connection, OURS, asked, now))
-
-    assert [await claim(LATER), await claim(LATER), await due(store)] == [True, False, []]
-    assert await claim(LATER + retry.TRY)
-    await keep_try(store, asked, retry.arrived(asked), LATER)
-    assert not await claim(LATER + 2 * retry.TRY), "it is active now"
-
-
 async def test_what_ended_long_ago_is_forgotten_and_what_is_counted_on_is_not(store: Store) -> None:
     lapsed = replace(NEW, id="lapsed", status=Status.OFF, wanted=replace(NEW.wanted, end=LATER))
     error = replace(NEW, id="error", status=Status.ERROR)
@@ -235,7 +191,7 @@ async def test_old_events_are_forgotten_but_not_those_that_are_owed(store: Store
     await happen(store, 1)
     await happen(store, 2)
     before = await there(store, "s")
-    await keep_try(store, before, retry.arrived(before), LATER)
+    await keep_try(store, before, retry.arrived(before))
     await store.write(lambda connection: table.forget(connection, OURS, LATER + timedelta(days=30)))
     async with store.read() as connection:
         assert (await table.event(connection, OURS, "s", 2)).study == "1.2"

@@ -34,7 +34,7 @@ from mdg.audit.event import Agent
 from mdg.client import Gateway, Tokens
 from mdg.config import Settings
 from mdg.errors import MdgError
-from mdg.exchange.delivery import Delivery
+from mdg.exchange.delivery import FORGET, Delivery
 from mdg.exchange.discovery import Discovery
 from mdg.exchange.envelopes import Envelopes
 from mdg.exchange.holdings import Holdings
@@ -57,6 +57,7 @@ from mdg.registry import Registrations, Registry
 from mdg.sources.folder import FolderSource
 from mdg.sources.received import ReceivedSource
 from mdg.store import Store
+from mdg.subscriptions.table import END, NOTIFY
 from mdg.web.cursor import Cursors
 from mdg.web.metrics import Metrics
 
@@ -184,8 +185,12 @@ async def _open(
         message=partial(fhir_subscription.message, f"{settings.public_url}/fhir", settings.canonical_base),
     )
     if settings.capabilities.subscription:
-        jobs.do(JobKind(MATCH_SUBSCRIBERS, delivery.match, ahead=AHEAD))
-        await stack.enter_async_context(_running(delivery.run))
+        jobs.do(
+            JobKind(MATCH_SUBSCRIBERS, delivery.match, ahead=AHEAD),
+            JobKind(NOTIFY, delivery.send, at_once=256, each=32),  # as many as an organisation's client has connections
+            JobKind(END, delivery.end),
+            JobKind("forget-events", delivery.forget, every=FORGET),
+        )
     reception = Reception(gateway_at, directory, received, audit, settings.data.resolve() / "incoming")
     await reception.sweep()
     if settings.capabilities.registration:

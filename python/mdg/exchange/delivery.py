@@ -2,20 +2,18 @@
 "Notification"; fhir-au 6.3).
 
 `match` gives an event its number in every subscription, in the transaction that ends its job, so nothing is lost or
-counted twice. `run` sends what is due: decided again for each sending, recorded before it leaves, one at a
+counted twice. `send` sends what is due: decided again for each sending, recorded before it leaves, one at a
 time to each subscriber and in the order of the numbers, so that a slow one slows only itself. A receiver may get an
 event twice, always under the same number.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
-import anyio
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,7 +22,7 @@ from mdg.errors import Forbidden, reason, where
 from mdg.exchange.holdings import Holdings
 from mdg.exchange.judge import Judge, Standing
 from mdg.exchange.subscription import SCOPE_TYPE
-from mdg.jobs import Done, Job
+from mdg.jobs import Again, Done, Failed, Job, Keep, Result
 from mdg.jobs.events import event
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO
@@ -35,13 +33,8 @@ from mdg.outbound.address import Origin
 from mdg.store import Store
 from mdg.subscriptions import retry, table
 
-AT_ONCE = 32
-"""Subscriptions of one organisation that are told at the same time, as many as its client has connections. A silent one
-holds its place for ten seconds a try; those of another organisation do not wait for it."""
-LOOK = 1.0
-"""Seconds between two looks for what is due."""
-TIDY = 3600.0
-"""Seconds between two looks for events that are old enough to be forgotten."""
+FORGET = timedelta(hours=1)
+"""Between two looks for events that are old enough to be forgotten."""
 
 log = structlog.get_logger("mdg.delivery")
 
@@ -70,8 +63,6 @@ class Delivery:
         self._ways = ways
         self._custodian = custodian
         self._message = message
-        self._chance = secrets.SystemRandom().random
-        self._tidied = float("-inf")
 
     async def match(self, job: Job) -> Done:
         """Gives the event of the job, of kind `MATCH_SUBSCRIBERS`, its number in each subscription that it concerns.
@@ -82,91 +73,71 @@ class Delivery:
             return Done()
         held = await self._holdings.whose(happened.study.uid)
         patient = held.ihi if held is not None and held.normal else None
+        now = self._judge.clock()
 
         async def keep(connection: AsyncConnection) -> None:
-            await table.number(connection, happened, patient)
+            await table.number(connection, happened, patient, now)
 
         return Done(keep)
 
-    async def run(self) -> None:
-        """Sends what is due until it is cancelled."""
-        busy: defaultdict[HpiO, set[str]] = defaultdict(set)
-
-        async def one(id_: str, ours: set[str]) -> None:
-            try:
-                await self._serve(id_)
-            finally:
-                ours.discard(id_)
-
-        async with anyio.create_task_group() as tasks:
-            while True:
-                try:
-                    for id_, organisation in await self._due():
-                        ours = busy[organisation]
-                        if id_ not in ours and len(ours) < AT_ONCE:
-                            ours.add(id_)
-                            tasks.start_soon(one, id_, ours)
-                except Exception as error:  # a fault of ours must not end the gateway
-                    log.warning("not-looked", reason=reason(error), where=where(error))
-                await anyio.sleep(LOOK)  # what is due may have come from another process, or by the clock alone
-
-    async def round(self) -> None:
-        """Sends once what is due now."""
-        for id_, _ in await self._due():
-            await self._serve(id_)
-
-    async def _due(self) -> list[tuple[str, HpiO]]:
-        now = self._judge.clock()
+    async def send(self, job: Job) -> Result:
+        """Sends the handshake of a subscription, or its next event: the job, of kind `table.NOTIFY`, has its id."""
         async with self._store.read() as connection:
-            lapsed = await table.lapsed(connection, self._custodian, now)
-        if lapsed:
-            await self._store.write(lambda connection: table.switch_off(connection, self._custodian, lapsed))
-        if anyio.current_time() >= self._tidied + TIDY:
-            self._tidied = anyio.current_time()
-            await self._store.write(lambda connection: table.forget(connection, self._custodian, now - retry.KEPT))
-        async with self._store.read() as connection:
-            return await table.due(connection, self._custodian, now, AT_ONCE)
-
-    async def _serve(self, id_: str) -> None:
-        """Sends to one subscriber until nothing is left or something failed."""
-        try:
-            while await self._next(id_):
-                pass
-        except Exception as error:  # mostly the store: what was sent may be sent again, under its number
-            log.warning("not-kept", subscription=id_, reason=reason(error), where=where(error))
-
-    async def _next(self, id_: str) -> bool:
-        """One try; whether another may follow at once."""
-        async with self._store.read() as connection:
-            before = await table.find(connection, self._custodian, id_)
+            before = await table.find(connection, self._custodian, job.key)
             if before is None or before.status not in table.WAITING:
-                return False
+                return Done()
             event = None
             if before.status is Status.ACTIVE:
                 if before.delivered == before.events:
-                    return False
-                event = await table.event(connection, self._custodian, id_, before.delivered + 1)
-        now = self._judge.clock()
-        if not await self._store.write(lambda connection: table.claim(connection, self._custodian, before, now)):
-            return False
-        after, asked = await self._try(before, event)
-        due = retry.next_try(after, self._judge.clock(), self._chance(), asked)
-        await self._store.write(lambda connection: table.keep(connection, self._custodian, before, after, due))
-        return not after.tries
-
-    async def _try(self, before: Subscription, event: Numbered | None) -> tuple[Subscription, timedelta | None]:
-        """What becomes of the subscription by one try, and how long its receiver asked to be left alone."""
+                    return Done()
+                event = await table.event(connection, self._custodian, before.id, before.delivered + 1)
         request_id = str(uuid4())
         try:
             answer = await self._send(before, event, request_id)
         except Exception as error:  # whatever an endpoint provokes is a failure of this try and of nobody else's
             log.warning("not-sent", request_id=request_id, reason=reason(error), where=where(error))
-            await self._record(before, event, request_id, failure=reason(error))
-            return retry.failed(before), None
-        if 200 <= answer.status < 300:
-            return retry.arrived(before), None
-        await self._record(before, event, request_id, failure=f"status-{answer.status}")
-        return retry.failed(before, gone=answer.status == retry.GONE), _asked(answer)
+            return await self._failed(before, event, request_id, job.tries, failure=reason(error))
+        if not 200 <= answer.status < 300:
+            return await self._failed(
+                before, event, request_id, job.tries, failure=f"status-{answer.status}", answer=answer
+            )
+        after = retry.arrived(before)
+        keep = self._keeping(before, after)
+        return Again(keep=keep) if after.delivered < after.events else Done(keep)
+
+    async def end(self, job: Job) -> Result:
+        """Switches a subscription off whose end has come: the job, of kind `table.END`, has its id."""
+        now = self._judge.clock()
+        return Done(partial(table.switch_off, of=self._custodian, id_=job.key, now=now))
+
+    async def forget(self, _: Job) -> Result:
+        """Removes the events and subscriptions that are old enough to be forgotten."""
+        before = self._judge.clock() - retry.KEPT
+        return Again(FORGET, partial(table.forget, of=self._custodian, before=before))
+
+    async def _failed(
+        self,
+        before: Subscription,
+        event: Numbered | None,
+        request_id: str,
+        tries: int,
+        *,
+        failure: str,
+        answer: Response | None = None,
+    ) -> Failed:
+        """The end of a try that failed, and what becomes of the subscription by it."""
+        await self._record(before, event, request_id, failure=failure)
+        after = retry.failed(before, tries, gone=answer is not None and answer.status == retry.GONE)
+        return Failed(
+            failure,
+            f"the receiver answered {answer.status}" if answer else "the receiver could not be told",
+            asked=_asked(answer) if answer else None,
+            final=after.status not in table.WAITING,
+            keep=self._keeping(before, after),
+        )
+
+    def _keeping(self, before: Subscription, after: Subscription) -> Keep:
+        return partial(table.keep, of=self._custodian, before=before, after=after, now=self._judge.clock())
 
     async def _send(self, one: Subscription, event: Numbered | None, request_id: str) -> Response:
         """Decides, records, sends. Any `error: it has not arrived, or nobody knows whether it has."""

@@ -5,7 +5,7 @@ tried again, shown to the operator and stopped by the operator.
 happened to studies and writes the jobs that follow from it. What a kind of job does belongs to the room that has it.
 """
 
-from mdg.jobs.loop import Again, Done, Failed, Jobs, Keep, Kind
+from mdg.jobs.loop import Again, Done, Failed, Jobs, Keep, Kind, Result
 from mdg.jobs.table import Job, New, State
 
-__all__ = ["Again", "Done", "Failed", "Job", "Jobs", "Keep", "Kind", "New", "State"]
+__all__ = ["Again", "Done", "Failed", "Job", "Jobs", "Keep", "Kind", "New", "Result", "State"]

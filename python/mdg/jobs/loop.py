@@ -7,12 +7,14 @@ handler's own room.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from socket import gethostname
 from typing import TypeAlias
 
 import anyio
@@ -28,6 +30,8 @@ from mdg.store import Store
 
 LOOK = 1.0
 """Seconds between two looks at the table: for what another process wrote, and what becomes due by the clock alone."""
+FORGET, FORGOTTEN = "forget-jobs", timedelta(hours=1)
+"""The kind of job that removes rows of jobs that ended long ago, and the time between two."""
 RENEW = LEASE / 3
 """Between two renewals of the leases of this process."""
 
@@ -62,8 +66,8 @@ class Failed:
     keep: Keep | None = None
 
 
-Outcome: TypeAlias = Done | Again | Failed
-Handler: TypeAlias = Callable[[Job], Awaitable[Outcome | None]]
+Result: TypeAlias = Done | Again | Failed
+Handler: TypeAlias = Callable[[Job], Awaitable[Result | None]]
 """Does a job. None is `Done()`. What a handler raises is a try that failed; `Unavailable` means that no other job of
 this kind can be done now either."""
 
@@ -110,7 +114,7 @@ class Jobs:
         self._store = store
         self._custodian = custodian
         self._clock = clock
-        self._owner = secrets.token_hex(8)
+        self._owner = f"{gethostname()} {os.getpid()} {secrets.token_hex(4)}"
         self._kinds: dict[str, Kind] = {}
         self._running: dict[int, tuple[Job, anyio.CancelScope]] = {}
         self._limits: dict[str, anyio.CapacityLimiter] = {}
@@ -119,6 +123,7 @@ class Jobs:
         self._bell = anyio.Event()
         self._looked = anyio.Event()
         store.listen(self._ring)
+        self.do(Kind(FORGET, self._forget, every=FORGOTTEN))
 
     def do(self, *kinds: Kind) -> None:
         """Has this process do jobs of these kinds, from its next look on."""
@@ -254,7 +259,7 @@ class Jobs:
             self._looked = anyio.Event()
             self._ring()
 
-    async def _outcome(self, job: Job) -> Outcome:
+    async def _outcome(self, job: Job) -> Result:
         if self._waits(job.kind, self._clock()):  # one that was claimed with this one has found out
             return self._unavailable(job, self._outages[job.kind].error)
         try:
@@ -282,7 +287,7 @@ class Jobs:
             log.warning("jobs wait", kind=job.kind, reason=error.reason, where=where(error), again_in_s=seconds)
         return Failed(error.reason, error.diagnostics)
 
-    async def _keep(self, job: Job, outcome: Outcome) -> None:
+    async def _keep(self, job: Job, outcome: Result) -> None:
         """Writes the end of the try and what goes with it. If a fault of ours prevents that, the try failed."""
         now = self._clock()
 
@@ -299,7 +304,7 @@ class Jobs:
             failed = self._failed(job, error)
             await self._store.write(lambda connection: self._end(connection, job, failed, now))
 
-    async def _end(self, connection: AsyncConnection, job: Job, outcome: Outcome, now: datetime) -> None:
+    async def _end(self, connection: AsyncConnection, job: Job, outcome: Result, now: datetime) -> None:
         match outcome:
             case Done():
                 await table.end(connection, job, now)
@@ -339,6 +344,9 @@ class Jobs:
         for id_ in ids:
             if id_ in self._running and id_ not in but:
                 self._running[id_][1].cancel()
+
+    async def _forget(self, _: Job) -> Result:
+        return Again(FORGOTTEN, partial(table.forget, of=self._custodian, now=self._clock()))
 
     async def _give_back(self) -> None:
         try:

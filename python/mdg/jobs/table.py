@@ -86,8 +86,9 @@ jobs = Table(
     sqlite_autoincrement=True,  # an operator's number never means another job
 )
 """`key` says which work it is: a kind has one open job of a key. `about` names it for an operator, `lane` those whose
-jobs wait for each other. `again` is 1 when the same work was asked for while it ran. `owner` is the process that runs
-it, until `lease`. `tries` that counted since the last success; `error` and `why` are of the last one that failed."""
+jobs wait for each other. `again` is 1 when the same work was asked for while it ran. `owner` is the process that
+runs it until `lease`, or ran it last: host, process id, random. `tries` counts those since the last success; `error`
+and `why` are of the last one that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,7 @@ async def release(connection: AsyncConnection, of: HpiO, owner: str | None, now:
     """Gives back what `owner` holds, or what everybody holds, to be done at once: by a process that stops, or by one
     that knows that it is alone."""
     whose = and_(jobs.c.custodian == of, jobs.c.state == State.RUNNING) if owner is None else _held_by(owner)
-    back = {"state": State.WAITING, "owner": None, "lease": None, "due": microseconds(now)}
+    back = {"state": State.WAITING, "lease": None, "due": microseconds(now)}
     await connection.execute(update(jobs).where(whose).values(back))
 
 
@@ -340,7 +341,7 @@ async def cancel(connection: AsyncConnection, of: HpiO, id_: int, now: datetime)
     job = await _known(connection, of, id_)
     if not job.open:
         raise Conflict(f"the job is {job.state}", reason=f"job-{job.state}")
-    values = {"state": State.CANCELLED, "owner": None, "lease": None, "finished": microseconds(now), "again": 0}
+    values = {"state": State.CANCELLED, "lease": None, "finished": microseconds(now), "again": 0}
     row = (await connection.execute(update(jobs).where(jobs.c.id == id_).values(values).returning(jobs))).one()
     announce(connection)
     return _job(row)
@@ -363,7 +364,7 @@ async def _known(connection: AsyncConnection, of: HpiO, id_: int) -> Job:
 async def _leave(connection: AsyncConnection, job: Job, values: Mapping[str, Any]) -> None:
     """Changes a job that `job.owner` holds and gives the lease back."""
     mine = and_(jobs.c.id == job.id, _held_by(str(job.owner)))
-    left = await connection.execute(update(jobs).where(mine).values(again=0, owner=None, lease=None, **values))
+    left = await connection.execute(update(jobs).where(mine).values(again=0, lease=None, **values))
     if not left.rowcount:
         raise LeaseLost
     announce(connection)

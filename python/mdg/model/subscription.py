@@ -64,7 +64,7 @@ class Subscription:
     about, whatever the topic.
 
     `events` is the number of the last event, `delivered` that of the last one that arrived: numbers start at 1 and have
-    no gap, and the next to send is always `delivered + 1`. `tries` have failed since the last success.
+    no gap, and the next to send is always `delivered + 1`.
     """
 
     id: str
@@ -75,7 +75,6 @@ class Subscription:
     created: datetime
     events: int = 0
     delivered: int = 0
-    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ Delivery is in order and one at a time for each subscription, so what has arrive
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,12 +29,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mdg.jobs import New
 from mdg.jobs.events import StudyEvent, events
+from mdg.jobs.table import add as add_jobs
 from mdg.model.identity import HpiI, HpiO, Ihi
 from mdg.model.request import Requester
 from mdg.model.subscription import Numbered, Payload, Status, Subscription, Topic, Wanted
 from mdg.store.schema import Document, Number, custodian, metadata, microseconds, moment
-from mdg.subscriptions import retry
 
 subscriptions = Table(
     "subscriptions",
@@ -64,14 +64,12 @@ subscriptions = Table(
     Column("since", Number, nullable=False),
     Column("events", Number, nullable=False),
     Column("delivered", Number, nullable=False),
-    Column("tries", Number, nullable=False),
-    Column("due", Number, nullable=False),
+    Column("changed", Number, nullable=False),
     Index(None, "custodian", "patient"),
-    Index(None, "custodian", "status", "due"),
 )
 """The columns up to `expires` are what the token said when the subscription was made: each sending is decided by them.
 `bearer` is the value of the header Authorization. `since` is the last event that there was when it was made, so that no
-clock decides what is told in it. `due` is when the next try may be."""
+clock decides what is told in it. `changed` is when its status or `delivered` did last."""
 
 notifications = Table(
     "notifications",
@@ -90,12 +88,16 @@ notifications = Table(
 )
 """Which event has which number in which subscription."""
 
+NOTIFY = "notify"
+"""The kind of job that sends a subscription what it has not had; its key is the id."""
+END = "end-subscription"
+"""The kind of job that switches a subscription off when its end has come; its key is the id."""
 WAITING = (Status.REQUESTED, Status.ACTIVE)
 """States in which something is sent."""
 
 
 async def add(connection: AsyncConnection, of: HpiO, new: Subscription) -> None:
-    """Keeps a new subscription, whose handshake is due at once."""
+    """Keeps a new subscription and the jobs that send its handshake and end it."""
     owner, wanted = new.owner, new.wanted
     row = {
         "custodian": of,
@@ -122,10 +124,18 @@ async def add(connection: AsyncConnection, of: HpiO, new: Subscription) -> None:
         "since": select(func.coalesce(func.max(events.c.seq), 0)).scalar_subquery(),
         "events": new.events,
         "delivered": new.delivered,
-        "tries": new.tries,
-        "due": microseconds(new.created),
+        "changed": microseconds(new.created),
     }
     await connection.execute(insert(subscriptions).values(row))
+    jobs = [notify(new.id, owner.organisation)]
+    if wanted.end is not None:
+        jobs.append(New(END, new.id, f"Subscription/{new.id}", due=wanted.end))
+    await add_jobs(connection, of, jobs, new.created)
+
+
+def notify(id_: str, organisation: str) -> New:
+    """The job that sends what a subscription has not had: at the time of its next try, if one has failed."""
+    return New(NOTIFY, id_, f"Subscription/{id_}", lane=organisation, hasten=False)
 
 
 async def count(connection: AsyncConnection, of: HpiO, owner: Requester) -> int:
@@ -148,10 +158,10 @@ async def remove(connection: AsyncConnection, of: HpiO, id_: str) -> None:
     await connection.execute(delete(subscriptions).where(_one(of, id_)))  # and its events by the foreign key
 
 
-async def number(connection: AsyncConnection, happened: StudyEvent, patient: Ihi | None) -> None:
-    """Gives the event its next number in each subscription that matches: those of `patient`, whose study it is, for all
-    studies or for this one, and those that were told of it before, whosever it is now. A study that nobody may be shown
-    has no `patient`.
+async def number(connection: AsyncConnection, happened: StudyEvent, patient: Ihi | None, now: datetime) -> None:
+    """Gives the event its next number in each subscription that matches, and writes the jobs that send it. Those match
+    that are about `patient`, whose study it is, for all studies or for this one, and those that were told of the study
+    before, also if it is another patient's now. A study that nobody may be shown has no `patient`.
 
     What happened before a subscription was made is not told in it, and nothing in one that is off. An event has one
     number in a subscription, however often this is called.
@@ -166,7 +176,8 @@ async def number(connection: AsyncConnection, happened: StudyEvent, patient: Ihi
         about = or_(subscriptions.c.topic == Topic.PATIENT_IMAGING, subscriptions.c.study == happened.study.uid)
         asked = and_(subscriptions.c.custodian == of, subscriptions.c.patient == patient, about)
         whose.append(select(subscriptions.c.id).where(asked))
-    statement = select(subscriptions.c.id, subscriptions.c.events).where(
+    columns = (subscriptions.c[name] for name in ("id", "events", "status", "organisation"))
+    statement = select(*columns).where(
         subscriptions.c.custodian == of,
         subscriptions.c.status != Status.OFF,
         subscriptions.c.since < happened.seq,
@@ -187,34 +198,8 @@ async def number(connection: AsyncConnection, happened: StudyEvent, patient: Ihi
     await connection.execute(insert(notifications), rows)
     for one in matching:
         await connection.execute(update(subscriptions).where(_one(of, one.id)).values(events=one.events + 1))
-
-
-async def due(connection: AsyncConnection, of: HpiO, now: datetime, most: int) -> list[tuple[str, HpiO]]:
-    """Id and organisation of the subscriptions to which something may be sent now, a handshake or their next event: of
-    each organisation the `most` that have waited longest."""
-    order = (subscriptions.c.due, subscriptions.c.id)
-    place = func.row_number().over(partition_by=subscriptions.c.organisation, order_by=order)
-    waiting = (
-        select(subscriptions.c.id, subscriptions.c.organisation, subscriptions.c.due, place.label("place"))
-        .where(
-            subscriptions.c.custodian == of,
-            subscriptions.c.status.in_(WAITING),
-            _may_be_tried(now),
-            or_(subscriptions.c.status == Status.REQUESTED, subscriptions.c.delivered < subscriptions.c.events),
-        )
-        .subquery()
-    )
-    statement = select(waiting.c.id, waiting.c.organisation).where(waiting.c.place <= most)
-    rows = await connection.execute(statement.order_by(waiting.c.due, waiting.c.id))
-    return [(row.id, HpiO(row.organisation)) for row in rows]
-
-
-async def claim(connection: AsyncConnection, of: HpiO, one: Subscription, now: datetime) -> bool:
-    """Whether the caller may make the next try: nobody else may for as long as a try can take, another process of this
-    gateway included. Who is killed in between leaves it to whoever comes after that time."""
-    mine = and_(_one(of, one.id), _as_it_was(one), _may_be_tried(now))
-    claimed = update(subscriptions).where(mine).values(due=microseconds(now + retry.TRY))
-    return bool((await connection.execute(claimed)).rowcount)
+    waiting = [notify(one.id, one.organisation) for one in matching if one.status in WAITING]
+    await add_jobs(connection, of, waiting, now)
 
 
 async def event(connection: AsyncConnection, of: HpiO, id_: str, number: int) -> Numbered:
@@ -226,26 +211,18 @@ async def event(connection: AsyncConnection, of: HpiO, id_: str, number: int) ->
     return Numbered(row.number, row.study, moment(row.time))
 
 
-async def keep(connection: AsyncConnection, of: HpiO, before: Subscription, after: Subscription, due: datetime) -> None:
+async def keep(connection: AsyncConnection, of: HpiO, before: Subscription, after: Subscription, now: datetime) -> None:
     """What became of a try, unless the subscription has been changed or removed while it lasted."""
-    values = {"status": after.status, "delivered": after.delivered, "tries": after.tries, "due": microseconds(due)}
-    await connection.execute(update(subscriptions).where(_one(of, before.id), _as_it_was(before)).values(values))
+    as_it_was = and_(_one(of, before.id), subscriptions.c.status == before.status)
+    values = {"status": after.status, "delivered": after.delivered, "changed": microseconds(now)}
+    same = and_(as_it_was, subscriptions.c.delivered == before.delivered)
+    await connection.execute(update(subscriptions).where(same).values(values))
 
 
-async def lapsed(connection: AsyncConnection, of: HpiO, now: datetime) -> Sequence[str]:
-    """Ids of the subscriptions whose end has come and that are not off yet."""
-    statement = select(subscriptions.c.id).where(
-        subscriptions.c.custodian == of,
-        subscriptions.c.status != Status.OFF,
-        subscriptions.c.lapses <= microseconds(now),
-    )
-    return (await connection.execute(statement)).scalars().all()
-
-
-async def switch_off(connection: AsyncConnection, of: HpiO, ids: Sequence[str]) -> None:
-    """These get nothing more, and no more events a number."""
-    for id_ in ids:
-        await connection.execute(update(subscriptions).where(_one(of, id_)).values(status=Status.OFF))
+async def switch_off(connection: AsyncConnection, of: HpiO, id_: str, now: datetime) -> None:
+    """The subscription gets nothing more, and no more events a number."""
+    off = {"status": Status.OFF, "changed": microseconds(now)}
+    await connection.execute(update(subscriptions).where(_one(of, id_)).values(off))
 
 
 async def forget(connection: AsyncConnection, of: HpiO, before: datetime) -> None:
@@ -262,19 +239,10 @@ async def forget(connection: AsyncConnection, of: HpiO, before: datetime) -> Non
     ended = and_(
         subscriptions.c.custodian == of,
         subscriptions.c.status.not_in(WAITING),
-        subscriptions.c.due < microseconds(before),
+        subscriptions.c.changed < microseconds(before),
         func.coalesce(subscriptions.c.lapses, 0) < microseconds(before),
     )
     await connection.execute(delete(subscriptions).where(ended))  # and their events by the foreign key
-
-
-def _may_be_tried(now: datetime) -> ColumnElement[bool]:
-    """A time beyond every wait comes of a clock that was wrong, and holds nothing up."""
-    return or_(subscriptions.c.due <= microseconds(now), subscriptions.c.due > microseconds(now + retry.LONGEST))
-
-
-def _as_it_was(one: Subscription) -> ColumnElement[bool]:
-    return and_(subscriptions.c.status == one.status, subscriptions.c.delivered == one.delivered)
 
 
 def _one(of: HpiO, id_: str) -> ColumnElement[bool]:
@@ -324,5 +292,4 @@ def _subscription(row: Row[Any]) -> Subscription:
         created=moment(row.created),
         events=row.events,
         delivered=row.delivered,
-        tries=row.tries,
     )

@@ -339,11 +339,9 @@ def _subscriptions() -> None:
         sa.Column("since", Number, nullable=False),
         sa.Column("events", Number, nullable=False),
         sa.Column("delivered", Number, nullable=False),
-        sa.Column("tries", Number, nullable=False),
-        sa.Column("due", Number, nullable=False),
+        sa.Column("changed", Number, nullable=False),
     )
     op.create_index("ix_subscriptions_custodian_patient", "subscriptions", ["custodian", "patient"])
-    op.create_index("ix_subscriptions_custodian_status_due", "subscriptions", ["custodian", "status", "due"])
     op.create_table(
         "notifications",
         _custodian(),
