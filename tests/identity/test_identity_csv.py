@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from mdg.errors import InputOutput, Refused
-from mdg.identity import Identities, identity_csv
-from mdg.identity.enrichment import Claim
+from mdg.identity import Identities, enrichment, identity_csv
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.store import Store
 
@@ -113,7 +115,9 @@ async def test_a_file_that_is_the_same_as_last_time_is_not_parsed_again(
     with monkeypatch.context() as patched:
         patched.setattr(identity_csv, "read", None)
         assert await identities.load_csv(csv) == first
+    assert await identities.holds(csv)
     csv.write_text(f"{HEAD}P1,RMH,{B},card,2026-01-31\n")
+    assert not await identities.holds(csv)
     await identities.load_csv(csv)
     assert await identities.ihi_of(LocalId("P1", "RMH")) == B
 
@@ -133,7 +137,7 @@ async def test_a_file_that_changes_while_it_is_read_is_not_taken(
     csv.write_text(before)
     read = identity_csv.read
 
-    def read_late(path: Path) -> list[Claim]:
+    def read_late(path: Path) -> identity_csv.IdentityTable:
         path.write_text(f"{HEAD}B,DEMO,{A},me,2026-01-01\n")
         return read(path)
 
@@ -144,3 +148,71 @@ async def test_a_file_that_changes_while_it_is_read_is_not_taken(
     csv.write_text(before)
     assert (await identities.load_csv(csv)).rows == 1
     assert await identities.ihi_of(LocalId("A", "DEMO")) == A
+
+
+async def test_a_corrected_table_writes_only_the_lines_that_differ(identities: Identities, csv: Path) -> None:
+    lines = [f"P{number:05d},RMH,{A},card,2026-01-31" for number in range(12_000)]
+    csv.write_text(HEAD + "\n".join(lines))
+    await identities.load_csv(csv)
+    lines[7_000] = f"P07000,RMH,{B},card,2026-01-31"
+    lines[11_999] = f"NEW,RMH,{B},card,2026-01-31"
+    csv.write_text(HEAD + "\n".join(reversed(lines)))
+    written = []
+
+    def note(_connection: object, _cursor: object, statement: str, rows: Any, *_: object) -> None:
+        if statement.startswith(("INSERT INTO identities (", "DELETE FROM identities WHERE")):
+            written.append(len(rows))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        report = await identities.load_csv(csv)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert (report.rows, report.patients, report.ihis) == (12_000, 12_000, 2)
+    assert written == [2, 2]
+    assert await identities.local_ids(B) == [LocalId("NEW", "RMH"), LocalId("P07000", "RMH")]
+    assert await identities.ihi_of(LocalId("P11999", "RMH")) is None
+    assert len(await identities.local_ids(A)) == 11_998
+
+
+async def test_a_table_that_another_process_has_replaced_meanwhile_is_not_mixed_with_the_new_one(
+    database: str, identities: Identities, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    csv.write_text(f"{HEAD}P1,RMH,{A},card,2026-01-31\n")
+    other = tmp_path / "other.csv"
+    other.write_text(f"{HEAD}P2,RMH,{B},card,2026-01-31\n")
+    in_force = enrichment.lines_in_force
+
+    async def overtaken(*of: Any) -> AsyncIterator[Any]:
+        async for page in in_force(*of):
+            yield page
+        monkeypatch.undo()
+        await identities.load_csv(other)
+
+    monkeypatch.setattr(enrichment, "lines_in_force", overtaken)
+    with pytest.raises(InputOutput, match="load it again"):
+        await identities.load_csv(csv)
+    assert list(await identities.local_ids(A)) == []
+    assert list(await identities.local_ids(B)) == [LocalId("P2", "RMH")]
+
+
+def test_a_line_that_is_not_text_is_named(csv: Path) -> None:
+    good = "".join(f"P{number},RMH,{A},card,2026-01-31\n" for number in range(5_000))
+    csv.write_bytes((HEAD + good).encode() + b"M\xfcller,RMH,x,card,2026-01-31\n")
+    with pytest.raises(Refused, match="line 5002 is not UTF-8"):
+        identity_csv.read(csv)
+
+
+def test_a_bad_table_takes_no_more_memory_however_long_it_is_and_however_often_it_is_read(csv: Path) -> None:
+    csv.write_text(HEAD + "P,RMH,1,card,2026-01-31\n" * 50_000)
+    said: list[str] = []
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            with pytest.raises(Refused, match=r"line 21: IHI needs 16 digits; and 49980 more lines") as caught:
+                identity_csv.read(csv)
+            said.append(caught.value.why)
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(set(said)) == 1

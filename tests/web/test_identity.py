@@ -127,3 +127,29 @@ async def test_an_envelope_ends_with_the_number_that_is_sealed_into_it(start: St
         again = await get(gateway, f"/api/jmix?studyInstanceUid={uid}")
         assert again.status_code == 200
         assert again.headers["content-location"] != first.headers["content-location"]
+
+
+async def test_until_a_new_table_is_in_force_nobody_is_looked_up_and_no_probe_calls_the_gateway_ready(
+    start: Start, tmp_path: Path
+) -> None:
+    """An answer by the table of the last start would be believed, though a line of it has been corrected since."""
+    table = confirm(tmp_path / "identity.csv", A)
+    async with start(identity=table) as gateway:
+        http, identities = gateway.consumer.http, gateway.rooms.identities
+        uid = (await study_of(gateway))["identifier"][0]["value"].removeprefix("urn:oid:")
+        await identities.expect(table)
+        assert (await http.get(f"{gateway.url}/readyz")).status_code == 200, "the same table is in force"
+        await identities.expect(confirm(table, B))
+        search, fetched = await gateway.consumer.search(), await get(gateway, f"/api/jmix?studyInstanceUid={uid}")
+        for answer in (search, fetched):
+            assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (503, True)
+        assert "identity.csv is being read" in search.text
+        assert (await http.get(f"{gateway.url}/readyz")).status_code == 503
+        assert (await http.get(f"{gateway.url}/livez")).status_code == 200
+        assert (await http.get(f"{gateway.admin}/health")).json()["identities"] == "identity.csv is being read"
+        await identities.load_csv(table)
+        assert (await gateway.consumer.search()).json()["total"] == 0
+        form = {"patient.identifier": f"{Ihi.system}|{B}"}
+        found = await gateway.consumer.ask("POST", "/fhir/ImagingStudy/_search", data=form, ihi=B)
+        assert found.json()["total"] == 1
+        assert (await http.get(f"{gateway.url}/readyz")).status_code == 200

@@ -10,13 +10,15 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from tests.docs.sessions import Terminal
+from tests.identities import write_identity_csv
 
 from mdg.cli.stage import free_port
+from mdg.sandbox.identifiers import EXAMPLE_IHI
 
 MDG = [sys.executable, "-m", "mdg.cli"]
 SETTINGS = """
@@ -70,6 +72,26 @@ def test_a_folder_and_the_sandbox_are_enough(phantom: Path, tmp_path: Path) -> N
     assert oct((tmp_path / "data" / "keys").stat().st_mode & 0o077) == "0o0"
     with serving(*arguments) as (_, ready):
         assert ready["studies"] == 1, "the same data folder serves again"
+
+
+def test_a_gateway_listens_while_it_reads_a_new_table_and_is_ready_when_it_is_in_force(tmp_path: Path) -> None:
+    table = tmp_path / "identity.csv"
+    write_identity_csv(table, {f"P{number}": EXAMPLE_IHI for number in range(300_000)})
+    port, images = free_port(), tmp_path / "images"
+    images.mkdir()
+    arguments = ("--folder", str(images), "--sandbox", "--data", str(tmp_path / "data"), "--identity", str(table))
+    said: list[str] = []
+    with subprocess.Popen(
+        [*MDG, "serve", *arguments, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            while "ok" not in said and process.poll() is None:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as probe:
+                    probe.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    said.append(probe.makefile("rb").read().rpartition(b"\r\n")[2].decode())
+        finally:
+            process.kill()
+    assert list(dict.fromkeys(said)) == ["not ready", "ok"]
 
 
 def test_the_printed_command_finds_the_study(phantom: Path, tmp_path: Path) -> None:

@@ -17,14 +17,19 @@ from mdg.keys import Keyring
 from mdg.outbound import Outbound
 from mdg.store import Store
 
+LONG = 4 << 20
+"""Bytes of an identity.csv that takes longer to read than a start may wait: about 60,000 lines."""
 
-async def check(settings: Settings) -> None:
+
+async def check(settings: Settings, *, starting: bool = False) -> None:
     """Folders, identity.csv, keys, data folder and database. Nothing is made or changed; the first thing that does not
-    hold is raised, as `InputOutput`, `Refused`, `Unsupported` or `Misuse`."""
+    hold is raised, as `InputOutput`, `Refused`, `Unsupported` or `Misuse`. A gateway that is `starting` looks at the
+    lines of a LONG identity.csv when it takes them, beside its listeners."""
     for folder in settings.folders:
         await to_thread.run_sync(_readable, folder)
     if settings.identity is not None:
-        await to_thread.run_sync(identity_csv.read, settings.identity)
+        later = starting and await to_thread.run_sync(_size, settings.identity) > LONG
+        await to_thread.run_sync(identity_csv.digest if later else identity_csv.check, settings.identity)
     await to_thread.run_sync(Keyring.check, settings.data)
     await Store.check(settings.store_url)
 
@@ -53,6 +58,10 @@ async def warnings(settings: Settings) -> Sequence[str]:
         for name, url in services.items():
             tasks.start_soon(ask, name, url)
     return found + [f"{name}: nothing usable answers at {silent[name]} now" for name in services if name in silent]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _readable(folder: Path) -> None:

@@ -14,9 +14,10 @@ STARTED = datetime.now(UTC)
 
 
 async def ready(rooms: Rooms) -> bool:
-    """Whether the gateway can answer safely: it is not stopping, its clock is not behind, its store answers and kept
-    what was written last. After a write that failed a small one is tried, so that the answer recovers by itself."""
-    if rooms.stopping.is_set():
+    """Whether the gateway can answer safely: it is not stopping, its identity.csv is in force, its clock is not behind,
+    its store answers and kept what was written last. After a write that failed a small one is tried, so that the answer
+    recovers by itself."""
+    if rooms.stopping.is_set() or rooms.identities.awaited:
         return False
     try:
         rooms.clock()
@@ -34,6 +35,7 @@ async def details(rooms: Rooms) -> Mapping[str, object]:
         "ready": await ready(rooms),
         "version": __version__,
         "started": STARTED.isoformat(timespec="seconds"),
+        "identities": "identity.csv is being read" if rooms.identities.awaited else "in force",
         "audit_records": await rooms.audit.count(),
         "problems": len(await problems(rooms)),
         "sandbox": rooms.settings.sandbox,

@@ -174,10 +174,11 @@ async def _serve(settings: Settings, listeners: Sequence[socket.socket], banner:
     from mdg.web.log import configure
     from mdg.web.server import listen
 
-    await preflight.check(settings)
+    await preflight.check(settings, starting=True)
     configure()
     async with open_gateway(settings, trust_clock=trust_clock) as rooms:
-        await _load_identities(rooms)
+        if settings.identity is not None:
+            await rooms.identities.expect(settings.identity)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, rooms.stopping)
             tasks.start_soon(_reload_on_hangup, rooms)
@@ -189,13 +190,14 @@ async def _serve(settings: Settings, listeners: Sequence[socket.socket], banner:
 
 
 async def _images(rooms: Rooms, banner: Banner) -> None:
-    """Registers this gateway, indexes its folders, says that it is ready, and goes on watching."""
+    """Takes identity.csv, registers this gateway, indexes its folders, says that it is ready, and goes on watching."""
     import anyio
 
     from mdg.app import preflight
     from mdg.sandbox.people import make_up_identities
 
     settings = rooms.settings
+    await _load_identities(rooms)
     await _register(rooms)
     warnings: list[str] = []
 

@@ -6,7 +6,7 @@ of `identity.csv` belong to no study and are replaced as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -20,14 +20,18 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     delete,
     exists,
     insert,
     select,
+    text,
     tuple_,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mdg.identity import identity_csv
+from mdg.identity.identity_csv import Line
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
 from mdg.store.index import studies
@@ -41,26 +45,34 @@ JMIX = "jmix"
 AT_ONCE = 500
 """Patients that one statement names or adds."""
 
+_OF_A_STUDY = text("study <> ''")
+
 identities = Table(
     "identities",
     metadata,
     custodian_column(),
-    Column("origin", Text, primary_key=True),
-    Column("study", Text, primary_key=True),
     Column("issuer", Text, primary_key=True),
     Column("patient", Text, primary_key=True),
     Column("ihi", Text, primary_key=True),
+    Column("origin", Text, primary_key=True),
+    Column("study", Text, primary_key=True),
     Column("source", Text, primary_key=True),
     Column("verified", Text),
     Column("file", Text),
     Index(None, "custodian", "ihi", "issuer", "patient"),
-    Index(None, "custodian", "issuer", "patient", "ihi"),
+    Index(None, "custodian", "origin", "study", sqlite_where=_OF_A_STUDY, postgresql_where=_OF_A_STUDY),
+    sqlite_with_rowid=False,
 )
 """`origin` is `identity.csv` or the name of the image source whose `study` made the claim. `source` is who says so: the
 column of identity.csv, `dicom-1` to `dicom-5` (spec/patient-identity 2), or `jmix`.
 `verified` is `YYYY-MM-DD`. `file` is the path of the first file of the study that says so.
-Each index answers its question alone and in order, so that no planner has a reason to read the table instead."""
+The key answers who a patient is and the first index who a person is, each alone and in order, so that no planner has a
+reason to read the table instead. Rows of `identity.csv`, of which there may be millions, are in no other index."""
 
+
+_SHARED = (identities.c.custodian, identities.c.origin, identities.c.study)
+_LINE = (identities.c.issuer, identities.c.patient, identities.c.ihi, identities.c.source, identities.c.verified)
+"""The columns of a row of `identity.csv`: what all rows share, and the line."""
 
 files = Table(
     "identity_files",
@@ -110,28 +122,55 @@ def whose(custodian: ColumnElement[str], study: ColumnElement[str], ihi: ColumnE
     )
 
 
-async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iterable[Claim]) -> list[StudyKey]:
-    """All rows of `identity.csv` become `claims`, in the caller's transaction.
+async def lines_in_force(connection: AsyncConnection, custodian: HpiO) -> AsyncIterator[Sequence[Line]]:
+    """All rows of `identity.csv`, some thousand at a time, in the order of issuer and patient."""
+    after = ("", "")
+    wanted = (
+        select(*_LINE)
+        .where(
+            identities.c.custodian == custodian,
+            identities.c.origin == CSV,
+            tuple_(identities.c.issuer, identities.c.patient) > tuple_(bindparam("issuer"), bindparam("patient")),
+        )
+        .order_by(identities.c.issuer, identities.c.patient)
+        .limit(identity_csv.AT_ONCE)
+    )
+    while page := (await connection.execute(wanted, {"issuer": after[0], "patient": after[1]})).all():
+        yield [(row[0], row[1], row[2], row[3], row[4]) for row in page]
+        after = page[-1][0], page[-1][1]
+
+
+async def change_csv(
+    connection: AsyncConnection,
+    custodian: HpiO,
+    gone: AsyncIterator[Sequence[Line]],
+    come: AsyncIterator[Sequence[Line]],
+) -> list[StudyKey]:
+    """The rows `gone` of `identity.csv` end and the rows `come` begin, in the caller's transaction.
 
     Returns: every study of a patient for whom another IHI stands there now. Registry and subscribers must hear of it,
     by what the caller writes in the same transaction."""
-    kept = tuple(claims)
     of_a_study = select(studies.c.issuer, studies.c.patient).distinct().where(studies.c.custodian == custodian)
-    here = of_a_study.subquery()
-    named = (
-        select(identities.c.issuer, identities.c.patient, identities.c.ihi)
-        .join(here, and_(identities.c.issuer == here.c.issuer, identities.c.patient == here.c.patient))
-        .where(identities.c.custodian == custodian, identities.c.origin == CSV)
-    )
     # Only patients who have a study: a file of a million lines has few that anybody waits to hear of.
     known = {tuple(row) for row in await connection.execute(of_a_study)}
-    before = {tuple(row) for row in await connection.execute(named)}
-    after = {
-        (one.local.issuer, one.local.value, one.ihi) for one in kept if (one.local.issuer, one.local.value) in known
-    }
-    changed = sorted({row[:2] for row in before ^ after})
-    await _replace(connection, custodian, CSV, "", kept)
+    before: set[tuple[str, ...]] = set()
+    after: set[tuple[str, ...]] = set()
+    # By the driver itself: SQLAlchemy makes a statement's parameters slower than the database takes them.
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    ended = " AND ".join(f"{column.name} = {mark}" for column in (*_SHARED, *_LINE[:4]))
+    end = f"DELETE FROM identities WHERE {ended}"  # noqa: S608 # names of columns
+    columns = [column.name for column in (*_SHARED, *_LINE)]
+    values = ", ".join([mark] * len(columns))
+    begin = f"INSERT INTO identities ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 # likewise
+    shared = (str(custodian), CSV, "")
+    async for lines in gone:
+        before |= {line[:3] for line in lines if line[:2] in known}
+        await connection.exec_driver_sql(end, [(*shared, *line[:4]) for line in lines])
+    async for lines in come:
+        after |= {line[:3] for line in lines if line[:2] in known}
+        await connection.exec_driver_sql(begin, [(*shared, *line) for line in lines])
     await connection.execute(delete(files).where(files.c.custodian == custodian))
+    changed = sorted({row[:2] for row in before ^ after})
     found: list[StudyKey] = []
     for start in range(0, len(changed), AT_ONCE):
         some = tuple_(studies.c.issuer, studies.c.patient).in_(changed[start : start + AT_ONCE])
@@ -141,18 +180,35 @@ async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iter
     return found
 
 
+async def replace_csv(connection: AsyncConnection, custodian: HpiO, claims: Iterable[Claim]) -> list[StudyKey]:
+    """All rows of `identity.csv` become `claims`, a few, in the caller's transaction, as `change_csv` changes them."""
+    wanted = {
+        (one.local.issuer, one.local.value, str(one.ihi), one.source, one.verified.isoformat() if one.verified else "")
+        for one in claims
+    }
+    now = {line async for page in lines_in_force(connection, custodian) for line in page}
+
+    async def pages(lines: set[Line]) -> AsyncIterator[Sequence[Line]]:
+        if lines:
+            yield sorted(lines)
+
+    return await change_csv(connection, custodian, pages(now - wanted), pages(wanted - now))
+
+
 async def replace_study(
     connection: AsyncConnection, custodian: HpiO, origin: str, study: str, claims: Iterable[Claim]
 ) -> None:
     """All rows that the study with the UID `study` of the image source `origin` brought become `claims`."""
-    await _replace(connection, custodian, origin, study, claims)
+    await connection.execute(delete(identities).where(_brought(custodian, origin, study)))
+    shared = {"custodian": custodian, "origin": origin, "study": study}
+    rest = iter(claims)
+    while some := [shared | _row(claim) for claim in islice(rest, AT_ONCE)]:
+        await connection.execute(insert(identities), some)
 
 
 async def claimed(connection: AsyncConnection, custodian: HpiO, origin: str, study: str) -> frozenset[Ihi]:
     """Every IHI that the study with the UID `study` of the image source `origin` names."""
-    wanted = select(identities.c.ihi).where(
-        identities.c.custodian == custodian, identities.c.origin == origin, identities.c.study == study
-    )
+    wanted = select(identities.c.ihi).where(_brought(custodian, origin, study))
     return frozenset(Ihi(value) for value in (await connection.execute(wanted)).scalars())
 
 
@@ -164,15 +220,11 @@ async def people(connection: AsyncConnection, custodian: HpiO, local: LocalId) -
     return frozenset(Ihi(value) for value in (await connection.execute(wanted)).scalars())
 
 
-async def _replace(
-    connection: AsyncConnection, custodian: HpiO, origin: str, study: str, claims: Iterable[Claim]
-) -> None:
-    before = and_(identities.c.custodian == custodian, identities.c.origin == origin, identities.c.study == study)
-    await connection.execute(delete(identities).where(before))
-    rest = iter(claims)
-    while some := [_row(claim) for claim in islice(rest, AT_ONCE)]:
-        shared = {"custodian": custodian, "origin": origin, "study": study}
-        await connection.execute(insert(identities), [shared | row for row in some])
+def _brought(custodian: HpiO, origin: str, study: str) -> ColumnElement[bool]:
+    """The condition that a row is one of the study's own; said as its index says it."""
+    return and_(
+        identities.c.custodian == custodian, identities.c.origin == origin, identities.c.study == study, _OF_A_STUDY
+    )
 
 
 def _row(claim: Claim) -> dict[str, object]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from anyio import to_thread
-from sqlalchemy import Row, and_, exists, func, insert, select
+from sqlalchemy import Row, Select, and_, exists, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mdg.errors import InputOutput
+from mdg.errors import InputOutput, Unavailable
 from mdg.identity import enrichment, identity_csv
 from mdg.identity.enrichment import identities
-from mdg.identity.identity_csv import CsvReport
+from mdg.identity.identity_csv import CsvReport, IdentityTable, Line
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
 from mdg.store import Store
@@ -59,6 +61,18 @@ class Identities:
         self._custodian = custodian
         self._default_issuer = default_issuer
         self._announce = announce
+        self._awaited = False
+
+    @property
+    def awaited(self) -> bool:
+        """Whether the identity.csv of this start is still being read: until it is in force nobody is looked up, because
+        an answer by an older table, or by none, would be believed."""
+        return self._awaited
+
+    async def expect(self, path: Path) -> None:
+        """From now on nobody is looked up until `load_csv` has taken `path`, unless it is in force already. Errors as
+        `holds`."""
+        self._awaited = not await self.holds(path)
 
     async def local_ids(self, ihi: Ihi) -> Sequence[LocalId]:
         """The local ids whose only IHI is `ihi`. `Unavailable` when the store does not answer."""
@@ -75,12 +89,12 @@ class Identities:
             .where(identities.c.custodian == self._custodian, identities.c.ihi == ihi, ~doubt)
             .order_by(identities.c.issuer, identities.c.patient)
         )
-        async with self._store.read() as connection:
+        async with self._reading() as connection:
             return [LocalId(row.patient, row.issuer) for row in await connection.execute(statement)]
 
     async def ihi_of(self, local: LocalId) -> Ihi | None:
         """The only IHI of a local patient; None when there is none or more than one. `Unavailable` as above."""
-        async with self._store.read() as connection:
+        async with self._reading() as connection:
             found = await enrichment.people(connection, self._custodian, local)
         return next(iter(found)) if len(found) == 1 else None
 
@@ -92,7 +106,7 @@ class Identities:
             .join(studies, _SAME)
             .where(identities.c.custodian == self._custodian, studies.c.uid == uid)
         )
-        async with self._store.read() as connection:
+        async with self._reading() as connection:
             return frozenset(Ihi(value) for value in (await connection.execute(claimed)).scalars())
 
     async def of_study(self, *, uid: str | None = None, id_: str | None = None) -> tuple[str | None, frozenset[Ihi]]:
@@ -103,7 +117,7 @@ class Identities:
             .outerjoin(identities, _SAME)
             .where(studies.c.custodian == self._custodian, studies.c.uid == uid if uid else studies.c.id == id_)
         )
-        async with self._store.read() as connection:
+        async with self._reading() as connection:
             found = (await connection.execute(claimed)).all()
         return next((row.uid for row in found), None), frozenset(Ihi(row.ihi) for row in found if row.ihi is not None)
 
@@ -121,8 +135,14 @@ class Identities:
             )
             .where(identities.c.custodian == self._custodian, patients.c.id == id_)
         )
-        async with self._store.read() as connection:
+        async with self._reading() as connection:
             return frozenset(Ihi(value) for value in (await connection.execute(claimed)).scalars())
+
+    async def holds(self, path: Path) -> bool:
+        """Whether the content of this identity.csv is in force. `InputOutput` when the file cannot be read,
+        `Unavailable` as above."""
+        known = await self._file()
+        return known is not None and known.digest == await to_thread.run_sync(identity_csv.digest, path)
 
     async def load_csv(self, path: Path) -> CsvReport:
         """Replaces all rows of identity.csv by those of `path`, or none; a file that is the same as last time is not
@@ -131,17 +151,37 @@ class Identities:
         digest = await to_thread.run_sync(identity_csv.digest, path)
         known = await self._file()
         if known is not None and known.digest == digest:
+            self._awaited = False
             return CsvReport(known.rows, known.patients, known.ihis)
-        claims = await to_thread.run_sync(identity_csv.read, path)
-        if await to_thread.run_sync(identity_csv.digest, path) != digest:  # it would name lines that are not in force
-            raise InputOutput(str(path), "changed while it was read; load it again")
-        report = CsvReport(len(claims), len({claim.local for claim in claims}), len({claim.ihi for claim in claims}))
-        row = {"custodian": self._custodian, "digest": digest, **asdict(report)}
+        table = await to_thread.run_sync(identity_csv.read, path)
+        try:
+            if await to_thread.run_sync(identity_csv.digest, path) != digest:  # it would name lines not in force
+                raise InputOutput(str(path), "changed while it was read; load it again")
+            taken = await self._take(path, table, digest)
+            self._awaited = False
+            return taken
+        except sqlite3.Error as error:
+            raise InputOutput(str(path), identity_csv.NO_ROOM) from error
+        finally:
+            await to_thread.run_sync(table.close)
+
+    async def _take(self, path: Path, table: IdentityTable, digest: bytes) -> CsvReport:
+        """Puts the table in force: what is already there is compared beside the writer, and only what differs is
+        written, in one transaction."""
+        report = await to_thread.run_sync(table.report)
+        async with self._store.read() as connection:
+            seen = (await connection.execute(self._wanted_file())).one_or_none()
+            async for page in enrichment.lines_in_force(connection, self._custodian):
+                await to_thread.run_sync(table.compare, page)
 
         async def keep(connection: AsyncConnection) -> None:
-            changed = await enrichment.replace_csv(connection, self._custodian, claims)
+            if (await connection.execute(self._wanted_file())).one_or_none() != seen:
+                raise InputOutput(str(path), "another process has loaded a table meanwhile; load it again")
+            gone, come = _pages(table.gone()), _pages(table.come())
+            changed = await enrichment.change_csv(connection, self._custodian, gone, come)
             if self._announce is not None:
                 await self._announce(connection, changed)
+            row = {"custodian": self._custodian, "digest": digest, **asdict(report)}
             await connection.execute(insert(enrichment.files).values(row))
 
         await self._store.write(keep)
@@ -168,11 +208,22 @@ class Identities:
             found: int = (await connection.execute(matched)).scalar_one()
         return int(file.rows) - found
 
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to look somebody up by. `Unavailable` also while a table is awaited."""
+        if self._awaited:
+            raise Unavailable("identity.csv is being read; try again in a few seconds", reason="identities")
+        async with self._store.read() as connection:
+            yield connection
+
     async def _file(self) -> Row[Any] | None:
         """What is known of the identity.csv in use."""
         async with self._store.read() as connection:
-            wanted = select(enrichment.files).where(enrichment.files.c.custodian == self._custodian)
-            return (await connection.execute(wanted)).one_or_none()
+            found: Row[Any] | None = (await connection.execute(self._wanted_file())).one_or_none()
+        return found
+
+    def _wanted_file(self) -> Select[Any]:
+        return select(enrichment.files).where(enrichment.files.c.custodian == self._custodian)
 
     async def problems(self) -> Sequence[IndexProblem]:
         """Every indexed study that cannot be found, why, and what to do. Names studies and files, never patients."""
@@ -216,3 +267,9 @@ class Identities:
         )
         places = {row.ihi: row.file or row.origin for row in named}
         return " and ".join(sorted(set(places.values())))
+
+
+async def _pages(pages: Iterator[Sequence[Line]]) -> AsyncIterator[Sequence[Line]]:
+    """Each page, fetched in a thread."""
+    while page := await to_thread.run_sync(next, pages, None):
+        yield page

@@ -20,11 +20,14 @@ ACCESSION_SYSTEM = "http://ns.electronichealth.net.au/id/hpio-scoped/accessionnu
 SERVICE_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """How a service is named in registries: a ULID or a UUID, in the one spelling of each that is compared as text."""
 
+_DOUBLED = bytes.maketrans(b"0123456789", bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))
+"""Each digit to the sum of the digits of its double."""
+
 
 def luhn_digit(first: str) -> str:
     """The check digit (ISO/IEC 7812-1 annex B) for the decimal digits of `first`."""
-    doubled = [int(d) * (2 if i % 2 == 0 else 1) for i, d in enumerate(reversed(first))]
-    return str(-sum(d // 10 + d % 10 for d in doubled) % 10)
+    digits = first.encode()
+    return str(-(sum(digits[-1::-2].translate(_DOUBLED)) + sum(digits[-2::-2]) - 48 * (len(digits) // 2)) % 10)
 
 
 class HealthcareIdentifier(str):

@@ -242,14 +242,15 @@ def _identity() -> None:
     op.create_table(
         "identities",
         _custodian(),
-        sa.Column("origin", sa.Text, primary_key=True),
-        sa.Column("study", sa.Text, primary_key=True),
         sa.Column("issuer", sa.Text, primary_key=True),
         sa.Column("patient", sa.Text, primary_key=True),
         sa.Column("ihi", sa.Text, primary_key=True),
+        sa.Column("origin", sa.Text, primary_key=True),
+        sa.Column("study", sa.Text, primary_key=True),
         sa.Column("source", sa.Text, primary_key=True),
         sa.Column("verified", sa.Text),
         sa.Column("file", sa.Text),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "identity_files",
@@ -259,8 +260,16 @@ def _identity() -> None:
         sa.Column("patients", Number, nullable=False),
         sa.Column("ihis", Number, nullable=False),
     )
-    for columns in (["custodian", "ihi", "issuer", "patient"], ["custodian", "issuer", "patient", "ihi"]):
-        op.create_index("_".join(["ix_identities", *columns]), "identities", columns)
+    person = ["custodian", "ihi", "issuer", "patient"]
+    op.create_index("_".join(["ix_identities", *person]), "identities", person)
+    brought, of_a_study = ["custodian", "origin", "study"], sa.text("study <> ''")
+    op.create_index(
+        "_".join(["ix_identities", *brought]),
+        "identities",
+        brought,
+        sqlite_where=of_a_study,
+        postgresql_where=of_a_study,
+    )
 
 
 def _registry() -> None:
