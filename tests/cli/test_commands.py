@@ -33,6 +33,7 @@ VERBS = [
     *(["sandbox", "serve"], ["sandbox", "study"], ["sandbox", "token"], ["sandbox", "curl"], ["sandbox", "listen"]),
     ["retrieve"],
     ["revoke"],
+    *(["jobs", "list"], ["jobs", "show"], ["jobs", "retry"], ["jobs", "cancel"]),
     *(["consent", "record"], ["consent", "list"], ["consent", "end"]),
     *(["audit", "show"], ["config", "show"], ["config", "check"], ["config", "card"]),
 ]

@@ -63,13 +63,6 @@ async def test_a_value_that_no_record_has_is_a_mistake_of_the_caller(start: Star
     assert answer.json()["issue"][0]["code"] == "invalid"
 
 
-async def test_jobs_count_what_is_owed(start: Start) -> None:
-    async with start() as gateway:
-        answer = (await gateway.consumer.http.get(f"{gateway.admin}/jobs")).json()
-        assert (answer["scanning"], answer["envelopes"]) == (False, 0)
-        assert answer["jobs"].items() >= {"match-subscribers": {"waiting": 1}, "tell-registry": {"waiting": 1}}.items()
-
-
 async def test_the_description_is_valid_and_names_every_address(start: Start) -> None:
     async with start(admin_token=SECRET) as gateway:
         described = (await gateway.consumer.http.get(f"{gateway.admin}/openapi.json", headers=OPERATOR)).json()

@@ -322,8 +322,9 @@ async def test_the_kinds_of_refusals_are_those_of_addresses_that_are_there(start
     assert set(_ATTEMPTS) <= public | admin, "an address has gone"
     known = {path for method, path in admin if attempt(method, path, 403, "") is not Kind.OPERATION}
     assert known == {"/audit", "/audit/_search", "/audit/{request_id}"}
-    probes = {"/", "/livez", "/readyz", "/health", "/version", "/jobs", "/metrics", "/openapi.json", "/configuration"}
-    doors = {"/problems", "/revocations", "/revocations/{id}", "/retrievals", "/consents", "/consents/_search"}
+    probes = {"/", "/livez", "/readyz", "/health", "/version", "/metrics", "/openapi.json", "/configuration"}
+    doors = {"/jobs", "/jobs/{id}", "/jobs/{id}/retry", "/jobs/{id}/cancel"}
+    doors |= {"/problems", "/revocations", "/revocations/{id}", "/retrievals", "/consents", "/consents/_search"}
     assert {path for _, path in admin} - known == probes | doors | {"/consents/{id}"}, (
         "a route is new: say in `mdg.web.attempt` what its refusal is recorded as, or here that it is an operation"
     )

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from mdg import __version__
 from mdg.app.rooms import Rooms
 from mdg.app.services import issuers, registry_url, token_url
-from mdg.app.state import STARTED, details, jobs, problems, ready
+from mdg.app.state import STARTED, details, problems, ready
 from mdg.config import is_loopback, port_of
 from mdg.exchange.refusal import whose
 from mdg.fhir import Json
@@ -37,6 +37,7 @@ from mdg.web.health import HealthDoor
 from mdg.web.home import HomeDoor
 from mdg.web.ief_statement import IefStatementDoor, ief_statement
 from mdg.web.jmix import JmixDoor
+from mdg.web.jobs import JobsDoor
 from mdg.web.openapi import openapi
 from mdg.web.revocation import RevocationDoor
 from mdg.web.streams import Streams
@@ -153,11 +154,11 @@ def create_admin(rooms: Rooms) -> Starlette:
         rooms.audit,
         rooms.reception,
         details=partial(details, rooms),
-        jobs=partial(jobs, rooms),
         problems=partial(problems, rooms),
         configuration=settings.model_dump(mode="json"),
         description=cache(lambda: openapi({settings.public_url: _public(rooms), url: routes}, version=__version__)),
     )
+    jobs = JobsDoor(rooms.jobs, rooms.audit)
     revocation = RevocationDoor(rooms.revocations, rooms.audit)
     consent = ConsentDoor(rooms.consents, rooms.audit)
     url = f"http://{settings.admin_bind}"
@@ -187,7 +188,10 @@ def create_admin(rooms: Rooms) -> Starlette:
         locked("/health", admin.health),
         locked("/version", admin.version),
         locked("/configuration", admin.configuration),
-        locked("/jobs", admin.jobs),
+        locked("/jobs", jobs.list),
+        locked("/jobs/{id}", jobs.show),
+        locked("/jobs/{id}/retry", jobs.retry, methods=["POST"]),
+        locked("/jobs/{id}/cancel", jobs.cancel, methods=["POST"]),
         locked("/openapi.json", admin.openapi),
         locked("/metrics", admin.metrics),
         locked("/audit", admin.audit_list),

@@ -38,6 +38,8 @@ async def details(rooms: Rooms) -> Mapping[str, object]:
         "identities": "identity.csv is being read" if rooms.identities.awaited else "in force",
         "audit_records": await rooms.audit.count(),
         "problems": len(await problems(rooms)),
+        "scanning": rooms.folder.scanning,
+        "jobs": await rooms.jobs.counts(),
         "sandbox": rooms.settings.sandbox,
     }
 
@@ -47,9 +49,3 @@ async def problems(rooms: Rooms) -> Sequence[IndexProblem]:
     async with rooms.store.read() as connection:
         files = await file_problems(connection, rooms.settings.custodian)
     return [*files, *await rooms.identities.problems()]
-
-
-async def jobs(rooms: Rooms) -> Mapping[str, object]:
-    """What goes on behind the answers, for operators."""
-    kinds = await rooms.jobs.counts()
-    return {"scanning": rooms.folder.scanning, "envelopes": rooms.workshop.making, "jobs": kinds}

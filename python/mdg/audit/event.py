@@ -116,6 +116,7 @@ SHAPES: Mapping[Kind, Shape] = {
     ),
     Kind.AUDIT_READ: Shape((DCM, "110101", "Audit Log Used"), (_READ,), "R", DESTINATION),
     Kind.ADMIN_READ: Shape(REST, (_READ,), "R", DESTINATION),
+    Kind.JOB: Shape(ACTIVITY, ((INTERACTION, "update", "update"),), "U", SOURCE),
     Kind.REVOCATION: Shape(_SECURITY_ALERT, ((DCM, "110129", "Security Configuration"),), "U", SOURCE),
     Kind.CONSENT: Shape(REST, ((INTERACTION, "update", "update"),), "U", SOURCE),
     Kind.SECURITY_ALERT: Shape(_SECURITY_ALERT, (_OPERATION,), "E", SOURCE),
@@ -126,7 +127,7 @@ SHAPES: Mapping[Kind, Shape] = {
     Kind.STOP: Shape(ACTIVITY, ((DCM, "110121", "Application Stop"),), "E", APPLICATION),
 }
 
-_BY_OPERATOR = frozenset({Kind.AUDIT_READ, Kind.ADMIN_READ, Kind.REVOCATION, Kind.CONSENT})
+_BY_OPERATOR = frozenset({Kind.AUDIT_READ, Kind.ADMIN_READ, Kind.REVOCATION, Kind.CONSENT, Kind.JOB})
 _CLIENT_SIDE = frozenset({Kind.QUERY_SENT, Kind.RETRIEVAL_SENT, Kind.IMPORT, Kind.REGISTER})
 """This gateway asked another service, which is named by `Event.peer`."""
 

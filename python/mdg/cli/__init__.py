@@ -39,6 +39,7 @@ VERBS = (
     "retrieve",
     "revoke",
     "consent",
+    "jobs",
     "init",
     "serve",
     "demo",

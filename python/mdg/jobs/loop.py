@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mdg.errors import MdgError, Problem, Unavailable, reason, where
 from mdg.jobs import table
 from mdg.jobs.retry import OUTAGE, delay, wait
-from mdg.jobs.table import LEASE, Job, LeaseLost, New
+from mdg.jobs.table import LEASE, Job, LeaseLost, New, State
 from mdg.model.identity import HpiO
 from mdg.store import Store
 
@@ -37,6 +37,10 @@ RENEW = LEASE / 3
 
 Keep: TypeAlias = Callable[[AsyncConnection], Awaitable[object]]
 """Writes in the transaction that keeps the end of a try. It only uses the connection it gets."""
+
+
+Also: TypeAlias = Callable[[AsyncConnection, Job], Awaitable[object]]
+"""What is written in the transaction of an operator's change: its audit record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,36 @@ class Jobs:
         """How many jobs there are of each kind, in each state."""
         async with self._store.read() as connection:
             return await table.counts(connection, self._custodian)
+
+    async def listed(
+        self, *, states: Collection[State], kind: str | None = None, before: int | None = None, most: int
+    ) -> list[Job]:
+        """Jobs in these states, the newest first, with numbers below `before`."""
+        async with self._store.read() as connection:
+            return await table.listed(connection, self._custodian, states=states, kind=kind, before=before, most=most)
+
+    async def find(self, id_: int) -> Job | None:
+        """The job of this number."""
+        async with self._store.read() as connection:
+            return await table.find(connection, self._custodian, id_)
+
+    async def retry(self, id_: int, also: Also) -> Job:
+        """Has a job tried now, together with the record that `also` writes. Errors as of `table.retry`."""
+        return await self._change(table.retry, id_, also)
+
+    async def cancel(self, id_: int, also: Also) -> Job:
+        """Has a job not done, together with the record that `also` writes. Errors as of `table.cancel`."""
+        return await self._change(table.cancel, id_, also)
+
+    async def _change(
+        self, change: Callable[[AsyncConnection, HpiO, int, datetime], Awaitable[Job]], id_: int, also: Also
+    ) -> Job:
+        async def work(connection: AsyncConnection) -> Job:
+            job = await change(connection, self._custodian, id_, self._clock())
+            await also(connection, job)
+            return job
+
+        return await self._store.write(work)
 
     # --- doing ---
 

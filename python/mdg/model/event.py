@@ -30,6 +30,7 @@ class Kind(StrEnum):
     AUDIT_READ = "audit-read"
     ADMIN_READ = "admin-read"
     REVOCATION = "revocation"
+    JOB = "job"
     CONSENT = "consent"
     AUTHENTICATION_FAILED = "authentication-failed"
     IDENTITIES_LOADED = "identities-loaded"

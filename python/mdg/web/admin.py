@@ -77,7 +77,7 @@ class OriginNotNamed(Problem):
 
 
 class AdminDoor:
-    """`details` tells the health of all parts, `jobs` what is being done, `problems` what is not shown, `configuration`
+    """`details` tells the health of all parts, `problems` what is not shown, `configuration`
     the settings without their secrets, `description` the OpenAPI document of both listeners."""
 
     def __init__(
@@ -87,7 +87,6 @@ class AdminDoor:
         reception: Reception,
         *,
         details: Callable[[], Awaitable[Mapping[str, object]]],
-        jobs: Callable[[], Awaitable[Mapping[str, object]]],
         problems: Callable[[], Awaitable[Sequence[IndexProblem]]],
         configuration: Mapping[str, object],
         description: Callable[[], Mapping[str, object]],
@@ -97,7 +96,6 @@ class AdminDoor:
         self._problems = problems
         self._reception = reception
         self._details = details
-        self._jobs = jobs
         self._configuration = configuration
         self._description = description
 
@@ -114,10 +112,6 @@ class AdminDoor:
         """`GET /configuration`: the settings; secrets are masked."""
         await self._audit.record(admin_read(request, "configuration"))
         return JsonResponse(self._configuration)
-
-    async def jobs(self, request: Request) -> Response:
-        """`GET /jobs`: what goes on behind the answers: scans, envelopes in the making, and how many jobs there are."""
-        return JsonResponse(await self._jobs())
 
     async def openapi(self, request: Request) -> Response:
         """`GET /openapi.json`: this description."""
