@@ -189,10 +189,14 @@ def pack(
     request_digest: bytes | None = None,
     out: str,
     as_directory: bool = False,
+    recipe: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> str:
-    """Writes one envelope to `out` and returns a JSON report {id, instances, files, bytes, length, payload_hash,
-    manifest_sha256}.
+) -> tuple[str, bytes, Recipe | None]:
+    """Writes one envelope to `out` and returns (JSON report {id, instances, files, bytes, length, payload_hash,
+    manifest_sha256}, the bytes of manifest.json, the recipe that serves the file).
+
+    The recipe is made as the file is written, which costs one more digest, and only with `recipe` true; a directory has
+    none.
 
     `instances`: (path, SHA-256 recorded before or None); another digest is `Refused` E_STORE_CORRUPT. `files`: (path,
     name under `files/`), none by default. `patient_id` and `identifiers` (system, value) go to metadata.json only.
@@ -240,10 +244,6 @@ class Recipe:
     """How to make any byte range of one release. Immutable."""
 
     @staticmethod
-    def spool(path: str) -> Recipe:
-        """A finished file, digested now: `fill` and `stream` check every piece of 64 KiB against it before a byte of the
-        piece is given."""
-    @staticmethod
     def load(state: bytes) -> Recipe:
         """From `state`. `Refused` E_STORE_CORRUPT when it has changed or was not made by this version."""
     @property
@@ -251,20 +251,17 @@ class Recipe:
     @property
     def length(self) -> int: ...
     @property
-    def sha256(self) -> bytes: ...
-    def plan(self, start: int, end: int) -> list[tuple[int, int, int]]:
-        """(source, start, end) of the source bytes that [start, end) of the release needs. Pure."""
-    def fill(self, start: int, end: int, buffers: Sequence[bytes]) -> bytes:
-        """The bytes [start, end) from the buffers that `plan` named. `Refused` E_STORE_CORRUPT on a changed piece. Pure."""
+    def digest(self) -> bytes:
+        """32 bytes that name the content: two releases with the same digest are the same bytes."""
     def stream(self, paths: Sequence[str], start: int, end: int, piece: int = 524288) -> Stream:
-        """The short cut for local files: positioned reads into a pool of two buffers, one piece ahead. `piece` is 64 KiB
-        to 4 MiB. `Refused` E_STORE_CORRUPT when a file has another length than when it was digested."""
+        """The bytes [start, end) from the files of the release, one piece ahead. `piece` is 64 KiB to 4 MiB. `Refused`
+        E_STORE_CORRUPT when a file has another length than when it was written."""
 
 @final
 class Stream:
     """Pieces of one range. `next` blocks; call it in a worker thread, one call at a time."""
 
-    def next(self) -> memoryview | None:
-        """The next piece, read-only; None at the end. It stays as it is for as long as it is held: its buffer goes back
-        to the pool when the last view on it is released, so drop it soon. Pieces end at multiples of `piece`. `Refused`
-        E_STORE_CORRUPT before a changed piece, `InputOutput` when the file cannot be read to its end; both stay."""
+    def next(self) -> bytes | None:
+        """The next piece; None at the end. At most three pieces are alive while the caller holds one of them, and no copy of
+        a piece was made. Pieces end at multiples of `piece`. `Refused` E_STORE_CORRUPT before a changed piece,
+        `InputOutput` when the file cannot be read to its end; both stay."""

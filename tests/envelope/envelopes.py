@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,21 @@ class Parties:
 
     def pack(self, instances: list[Path], out: Path, **other: Any) -> dict[str, Any]:
         """An envelope of these files at `out`; the report."""
+        text, manifest, recipe = self._pack(instances, out, **other)
+        report: dict[str, Any] = json.loads(text)
+        assert hashlib.sha256(manifest).hexdigest() == report["manifest_sha256"]
+        assert recipe is None
+        return report
+
+    def spool(self, instances: list[Path], out: Path) -> _core.Recipe:
+        """An envelope of these files at `out`; how to serve it."""
+        _, manifest, recipe = self._pack(instances, out, recipe=True)
+        with zipfile.ZipFile(out) as archive:
+            assert archive.read("manifest.json") == manifest
+        assert recipe is not None
+        return recipe
+
+    def _pack(self, instances: list[Path], out: Path, **other: Any) -> tuple[str, bytes, _core.Recipe | None]:
         known = other.pop("known", {})
         arguments: dict[str, Any] = {
             "envelope_id": ENVELOPE_ID,
@@ -84,10 +101,7 @@ class Parties:
             "request_digest": REQUEST,
             "out": str(out),
         }
-        report: dict[str, Any] = json.loads(
-            _core.pack([(str(path), known.get(path)) for path in instances], **(arguments | other))
-        )
-        return report
+        return _core.pack([(str(path), known.get(path)) for path in instances], **(arguments | other))
 
     def verify(self, path: Path, **other: Any) -> dict[str, Any]:
         """The report of verifying with the key."""

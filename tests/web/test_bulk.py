@@ -26,30 +26,28 @@ MIB = 1 << 20
 
 
 class Source:
-    """Pieces out of two buffers that are used again, as the core's stream has them."""
+    """Pieces as the core's stream gives them: one bytes object each."""
 
     def __init__(self, sizes: list[int], fault: Exception | None = None) -> None:
         self.sizes = sizes
         self.fault = fault
-        self.pool = [bytearray(MIB) for _ in range(2)]
+        self.last = b""
         self.given = 0
         self.taken = 0
         self.ahead = 0
         self.lock = threading.Lock()
 
-    def next(self) -> memoryview | None:
+    def next(self) -> bytes | None:
         assert self.lock.acquire(blocking=False), "two threads in one stream"
         try:
             if self.given == len(self.sizes):
                 if self.fault is not None:
                     raise self.fault
                 return None
-            buffer = self.pool[self.given % 2]
-            size = self.sizes[self.given]
-            buffer[:size] = bytes([self.given % 251]) * size
+            self.last = bytes([self.given % 251]) * self.sizes[self.given]
             self.given += 1
             self.ahead = max(self.ahead, self.given - self.taken)
-            return memoryview(buffer)[:size]
+            return self.last
         finally:
             self.lock.release()
 
@@ -71,6 +69,8 @@ class Wire:
         if message["type"] == "http.response.start":
             self.start = message
             return
+        if message.get("more_body", False):
+            assert message["body"] is self.source.last, "a piece is copied on its way"
         await anyio.sleep(self.slow)
         self.source.taken += 1
         if self.breaks_at is not None and len(self.body) + len(message["body"]) > self.breaks_at:

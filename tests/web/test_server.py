@@ -18,6 +18,7 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mdg.web import server
@@ -117,6 +118,19 @@ async def test_a_request_goes_through_the_classes_of_ours(monkeypatch: pytest.Mo
         "Connection._close",
         "Connection._idle_timeout",
     }
+
+
+def test_a_piece_is_not_copied_between_the_application_and_the_socket() -> None:
+    """hypercorn makes `bytes()` of a body, which is the same object for bytes, and h11 frames it by a length that was
+    sent before."""
+    assert "data=bytes(message" in inspect.getsource(HTTPStream.app_send)
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n")
+    connection.next_event()
+    piece = bytes(1 << 19)
+    connection.send(h11.Response(status_code=200, headers=[("Content-Length", str(2 * len(piece)))]))
+    assert bytes(piece) is piece
+    assert connection.send(h11.Data(data=piece)) is piece
 
 
 async def test_a_send_returns_when_the_process_holds_nothing_of_it_any_more() -> None:

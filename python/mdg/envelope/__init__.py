@@ -40,6 +40,7 @@ def pack(
     request_digest: bytes | None = None,
     out: Path,
     as_directory: bool = False,
+    recipe: bool = False,
     progress: Progress | None = None,
 ) -> Packed:
     """One study of one patient as a sealed and signed envelope at `out`; see `_core.pack` for the arguments.
@@ -47,7 +48,7 @@ def pack(
     `sender`, `requester`, `receiver`: {id, name, contact}. `Refused` E_DICOM, E_DICOM_IDENTITY, E_STORE_CORRUPT with
     the file; `InputOutput`; `Misuse`. After any of them nothing is at `out`.
     """
-    report = _core.pack(
+    report, manifest, made = _core.pack(
         [(str(path), sha256) for path, sha256 in instances],
         files=[(str(path), name) for path, name in files],
         envelope_id=envelope_id,
@@ -63,9 +64,10 @@ def pack(
         request_digest=request_digest,
         out=str(out),
         as_directory=as_directory,
+        recipe=recipe,
         progress=progress,
     )
-    return Packed.from_json(report)
+    return Packed.of(report, manifest, made)
 
 
 def remove_abandoned(out: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import builtins
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import orjson
+
+from mdg._core import Recipe
+from mdg.errors import Misuse
 
 Verdict = Literal["full", "partial", "meaningless", "none"]
 """How far a signature reaches: over the whole manifest, over a manifest without its security block, over a constant, or
@@ -27,15 +31,26 @@ class Packed:
     """`sha256:` and hex of the ciphertext."""
     manifest_sha256: str
     """Hex."""
+    manifest: builtins.bytes = field(repr=False)
+    """manifest.json as it stands in the envelope."""
+    recipe: Recipe | None = field(repr=False)
+    """How to serve it, if that was asked for."""
 
     @classmethod
-    def from_json(cls, text: str) -> Packed:
+    def of(cls, report: str, manifest: builtins.bytes, recipe: Recipe | None) -> Packed:
         """From `_core.pack`."""
-        return cls(**orjson.loads(text))
+        return cls(**orjson.loads(report), manifest=manifest, recipe=recipe)
+
+    @property
+    def state(self) -> builtins.bytes:
+        """The stored form of the recipe. `Misuse` if none was asked for."""
+        if self.recipe is None:
+            raise Misuse("an envelope has a recipe if it was packed with one")
+        return self.recipe.state
 
     def to_json(self) -> dict[str, Any]:
-        """For `--json`, log and audit."""
-        return asdict(self)
+        """For `--json`, log and audit: all but the manifest and the recipe."""
+        return {name: getattr(self, name) for name in self.__slots__ if name not in ("manifest", "recipe")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ row.
 from __future__ import annotations
 
 import secrets
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -141,12 +140,12 @@ class Envelopes:
         if held.study.bytes > MOST:
             raise Unprocessable("the study is larger than a JMIX 1.0 envelope may be (60 GiB)", reason="too-large")
         id_, envelope_id = secrets.token_urlsafe(24), str(uuid4())
-        path, making = self.path(id_), self._folder / f"{id_}.making"
+        path = self.path(id_)
         await to_thread.run_sync(_private_folder, self._folder)
         if not await to_thread.run_sync(has_room, self._folder, held.study.bytes):
             raise Unavailable("there is no room to make it now; try again later", reason="disk-full", retry_after=60)
         try:
-            await beside(
+            packed = await beside(
                 lambda told: envelope.pack(
                     [(one.located.key, one.located.sha256) for one in instances],
                     envelope_id=envelope_id,
@@ -159,7 +158,8 @@ class Envelopes:
                     recipient=recipient,
                     signer=self._keyring.ed25519,
                     request_digest=request_digest,
-                    out=making,
+                    out=path,
+                    recipe=True,
                     progress=told,
                 )
             )
@@ -176,14 +176,14 @@ class Envelopes:
                 jkt=requester.jkt,
                 recipient=recipient,
                 request_digest=request_digest,
-                state=await to_thread.run_sync(_finish, making, path),
-                manifest=await to_thread.run_sync(_manifest, path),
+                state=packed.state,
+                manifest=packed.manifest,
                 not_after=now + self._lifetime,
             )
             await self._store.write(lambda connection: self._insert(connection, made))
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(_remove, (making, path))
+                await to_thread.run_sync(_remove, [path])
             raise
         return made
 
@@ -285,22 +285,6 @@ def _private_folder(folder: Path) -> None:
         folder.chmod(0o700)
     except OSError as error:
         raise InputOutput(str(folder), error.strerror or "the spool cannot be made") from error
-
-
-def _finish(making: Path, path: Path) -> bytes:
-    """Names the finished file and makes its recipe, which reads it once more: what is served is what was written."""
-    try:
-        making.chmod(0o600)
-        making.rename(path)
-    except OSError as error:
-        raise InputOutput(str(path), error.strerror or "the spool cannot be written") from error
-    return Recipe.spool(str(path)).state
-
-
-def _manifest(path: Path) -> bytes:
-    """The exact bytes of manifest.json in an envelope that this process has just written."""
-    with zipfile.ZipFile(path) as archive:
-        return archive.read("manifest.json")
 
 
 def _remove(paths: Sequence[Path]) -> None:

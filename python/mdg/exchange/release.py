@@ -24,9 +24,9 @@ class Wanted:
 
 
 class Pieces(Protocol):
-    """Blocking reader of one range: `_core.Stream`. A view stays as it is while it is held; None is the end."""
+    """Blocking reader of one range: `_core.Stream`. None is the end."""
 
-    def next(self) -> memoryview | None: ...
+    def next(self) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)

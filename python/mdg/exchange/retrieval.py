@@ -9,7 +9,6 @@ work goes on.
 
 from __future__ import annotations
 
-import base64
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -243,7 +242,7 @@ class Retrieval:
         return Granted(
             path=f"/api/jmix/r/{made.id}?t={self._tickets.issue(made.id, requester, self._judge.clock())}",
             length=recipe.length,
-            etag=_etag(recipe.sha256),
+            etag=_etag(recipe.digest),
             not_after=made.not_after.strftime("%Y-%m-%dT%H:%M:%SZ"),
             fs=LEVEL_REQUEST,
         )
@@ -252,7 +251,7 @@ class Retrieval:
         self, requester: Requester, made: Envelope, verdict: Verdict, wanted: Wanted, request_id: str
     ) -> Release:
         recipe = made.recipe
-        etag = _etag(recipe.sha256)
+        etag = _etag(recipe.digest)
         had = not_modified(wanted.if_match, wanted.if_none_match, etag)
         range_ = wanted.range if wanted.method == "GET" else None
         span = Span(0, 0, partial=False) if had else select(range_, wanted.if_range, etag, recipe.length)
@@ -262,8 +261,6 @@ class Retrieval:
             headers["Content-Disposition"] = f'attachment; filename="{made.envelope_id}.zip"'
         if made.request_digest is None:
             headers["Content-Location"] = f"/api/jmix/{made.envelope_id}"
-            if not (had or span.partial):
-                headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(recipe.sha256).decode()}:"
         if span.partial:
             headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{recipe.length}"
         size = span.end - span.start if wanted.method == "GET" else 0

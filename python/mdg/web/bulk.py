@@ -1,7 +1,8 @@
 """`BulkResponse`: the one place where a `Release` becomes bytes on a connection (architecture "Bytes"; ecosystem 15).
 
-A stream holds one piece that is being sent and one that is made ahead, 512 KiB each, so memory does not grow with the
-study, and a slow reader slows the reading. The release is decided again every 64 MiB, and beside the sending every 4 s,
+A stream holds at most three pieces of 512 KiB: one that is being sent, the next one, and one that the core makes ahead.
+So memory does not grow with the study, and a slow reader slows the reading. A piece is one bytes object, made by the
+core and handed on by the server as it is. The release is decided again every 64 MiB, and beside the sending every 4 s,
 also while a reader takes minutes over one piece. A stream that must not go on is broken off: the announced length tells
 the reader that it is not whole.
 
@@ -115,8 +116,7 @@ class BulkResponse:
                 decided = sent.bytes
             if sent.bytes - paced >= PACE:
                 paced, patience.deadline = sent.bytes, anyio.current_time() + SLOWEST
-            # ASGI takes bytes: this is the one copy, and the buffer is free for the piece after next.
-            body, sent.piece = bytes(sent.piece), None
+            body, sent.piece = sent.piece, None
             sent.bytes += len(body)
             await send({"type": "http.response.body", "body": body, "more_body": True})
             if sent.bytes == self._release.length:
@@ -153,7 +153,7 @@ class BulkResponse:
 class _Progress:
     """How far it came, and why it stopped: because the gateway did, until something else is known."""
 
-    piece: memoryview | None = None
+    piece: bytes | None = None
     """The piece that is sent next."""
     bytes = 0
     why = "stopped"

@@ -1,6 +1,7 @@
 //! Hashing as bytes pass: SHA-256 and the check table of seg/1 9.1 in one pass, and the hash texts of JMIX 1.0.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
@@ -92,6 +93,97 @@ impl Checker {
             self.values.extend_from_slice(self.open.finalize().as_bytes());
         }
         CheckTable { size: self.size, values: self.values }
+    }
+}
+
+/// The check table of content that is written in any order, each byte once: a writer that comes back to fill in a header
+/// need not read again what it wrote. Of a piece that is not complete, all bytes are held.
+#[derive(Default)]
+pub struct ScatteredChecker {
+    size: u64,
+    values: Vec<u8>,
+    done: Vec<bool>,
+    begun: BTreeMap<usize, Begun>,
+}
+
+/// A piece of which some bytes were written.
+#[derive(Default)]
+struct Begun {
+    bytes: Vec<u8>,
+    written: Vec<Range<usize>>,
+}
+
+impl Begun {
+    /// Whether bytes `0..length` were written.
+    fn complete(&self, length: usize) -> bool {
+        self.written.iter().map(ExactSizeIterator::len).sum::<usize>() == length && self.bytes.len() == length
+    }
+}
+
+impl ScatteredChecker {
+    /// Nothing was written.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The bytes of `data` were written at `offset`. `Misuse` when one of them was written before.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        let twice = || Error::misuse("content that is checked as it is written is written once");
+        let mut at = offset;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (index, inside) = ((at / PIECE as u64) as usize, (at % PIECE as u64) as usize);
+            let (now, later) = rest.split_at(rest.len().min(PIECE - inside));
+            if self.done.get(index).is_some_and(|done| *done) {
+                return Err(twice());
+            }
+            if now.len() == PIECE && !self.begun.contains_key(&index) {
+                self.complete(index, now);
+            } else {
+                let piece = self.begun.entry(index).or_default();
+                let range = inside..inside + now.len();
+                if piece.written.iter().any(|known| known.start < range.end && range.start < known.end) {
+                    return Err(twice());
+                }
+                piece.bytes.resize(piece.bytes.len().max(range.end), 0);
+                piece.bytes[range.clone()].copy_from_slice(now);
+                piece.written.push(range);
+                if piece.complete(PIECE)
+                    && let Some(piece) = self.begun.remove(&index)
+                {
+                    self.complete(index, &piece.bytes);
+                }
+            }
+            at += now.len() as u64;
+            rest = later;
+        }
+        self.size = self.size.max(at);
+        Ok(())
+    }
+
+    /// The table. `Misuse` when some byte before the last one was not written.
+    pub fn finish(mut self) -> Result<CheckTable> {
+        let last = (self.size / PIECE as u64) as usize;
+        let short = (self.size % PIECE as u64) as usize;
+        if let Some(piece) = self.begun.remove(&last)
+            && piece.complete(short)
+        {
+            self.complete(last, &piece.bytes);
+        }
+        if !self.begun.is_empty() || self.done.contains(&false) {
+            return Err(Error::misuse("content that is checked as it is written has no gaps"));
+        }
+        CheckTable::new(self.size, &self.values)
+    }
+
+    fn complete(&mut self, index: usize, bytes: &[u8]) {
+        if self.done.len() <= index {
+            self.done.resize(index + 1, false);
+            self.values.resize((index + 1) * CHECK, 0);
+        }
+        self.done[index] = true;
+        self.values[index * CHECK..(index + 1) * CHECK].copy_from_slice(blake3::hash(bytes).as_bytes());
     }
 }
 
@@ -212,7 +304,7 @@ impl HashList {
 mod tests {
     use sha2::{Digest as _, Sha256};
 
-    use super::{CheckTable, Digester, HashList, PIECE, parse_prefixed, prefixed};
+    use super::{CheckTable, Checker, Digester, HashList, PIECE, ScatteredChecker, parse_prefixed, prefixed};
     use crate::Code;
 
     fn content(length: usize) -> Vec<u8> {
@@ -234,6 +326,48 @@ mod tests {
                 assert_eq!(CheckTable::new(length as u64, &checks).as_ref(), Ok(&digest.check));
             }
         }
+    }
+
+    #[test]
+    fn the_order_of_writing_does_not_change_the_table() {
+        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 57] {
+            let data = content(length);
+            let mut checker = Checker::new();
+            checker.update(&data);
+            let expected = checker.finish();
+            for step in [997, PIECE - 1, PIECE, 2 * PIECE + 3] {
+                let mut parts: Vec<_> = (0..length).step_by(step).collect();
+                for turn in 0..3 {
+                    let turned = turn * parts.len() / 3;
+                    parts.rotate_left(turned);
+                    let mut scattered = ScatteredChecker::new();
+                    for at in &parts {
+                        scattered.write(*at as u64, &data[*at..length.min(at + step)]).expect("once");
+                    }
+                    assert_eq!(scattered.finish().as_ref(), Ok(&expected), "{length} bytes in steps of {step}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn content_with_a_gap_or_written_twice_has_no_table() {
+        let data = content(3 * PIECE);
+        for (missing, length) in [(0, 1), (PIECE, PIECE), (2 * PIECE - 1, 2), (PIECE + 5, 1)] {
+            let mut scattered = ScatteredChecker::new();
+            scattered.write(0, &data[..missing]).expect("once");
+            scattered.write((missing + length) as u64, &data[missing + length..]).expect("once");
+            assert_eq!(scattered.finish().map_err(|error| error.code()), Err(None), "{missing}");
+        }
+        for (start, end) in [(0, 1), (PIECE - 1, PIECE + 1), (PIECE, 2 * PIECE), (3 * PIECE - 1, 3 * PIECE)] {
+            let mut scattered = ScatteredChecker::new();
+            scattered.write(0, &data[..3 * PIECE - 7]).expect("once");
+            scattered.write(3 * PIECE as u64 - 7, &data[3 * PIECE - 7..]).expect("once");
+            assert!(scattered.write(start as u64, &data[start..end]).is_err(), "{start}..{end}");
+        }
+        let mut scattered = ScatteredChecker::new();
+        scattered.write(10, &data[..10]).expect("once");
+        assert!(scattered.write(19, &data[..2]).is_err());
     }
 
     #[test]

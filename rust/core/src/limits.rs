@@ -82,5 +82,5 @@ pub const DICOM_HELD: usize = 16 << 20;
 /// The stored form of a recipe: 32 bytes for each [`crate::digest::PIECE`] of a release of 32 GiB is 16 MiB.
 pub const RECIPE: u64 = 64 * MIB;
 
-/// The largest piece of a stream. A stream holds two: the one with the reader and the one ahead.
+/// The largest piece of a stream. Three are alive at most: one that is sent, one that was asked for, one ahead.
 pub const STREAM_PIECE: u64 = 4 * MIB;

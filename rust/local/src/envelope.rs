@@ -15,10 +15,11 @@ use mdg_core::envelope::v1::pack::{self, Packed, Plan};
 use mdg_core::envelope::v1::payload_reader::{Files, Nowhere};
 use mdg_core::envelope::v1::payload_writer::Given;
 use mdg_core::envelope::{Open, Progress};
+use mdg_core::recipe::{self, Recipe};
 use mdg_core::sign::Ed25519Key;
 use mdg_core::{Code, Error, ReadAt, Result, WriteAt};
 
-use crate::file::{NewFile, OpenFile, Stamp, failed};
+use crate::file::{CheckedFile, NewFile, OpenFile, Stamp, failed};
 use crate::publish::{Folder, Private};
 use crate::random;
 use crate::threads::{Beside, EveryCore};
@@ -60,33 +61,61 @@ impl<'a> Order<'a> {
     }
 }
 
-/// Packs a ZIP at `out`: (manifest.json as it stands in it, report). `out` appears whole and durable, or not at all.
-pub fn pack_zip(order: Order<'_>, out: &Path, progress: &mut Progress<'_>) -> Result<(Vec<u8>, Packed)> {
-    let order = order.fresh()?;
-    let mut private = Private::beside(out)?;
-    let plan = Plan::new(order, &EveryCore)?;
-    let mut file = private.file()?;
-    let packed = plan.zip(&mut file, &mut Beside::start()?, progress)?;
-    file.sync()?;
-    private.publish(out, progress)?;
-    Ok(packed)
+/// How an envelope lies on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One ZIP.
+    Zip,
+    /// One ZIP that will be served: its recipe is made as it is written.
+    Spool,
+    /// A folder of the same files.
+    Folder,
 }
 
-/// The same as a folder of the four files.
-pub fn pack_folder(order: Order<'_>, out: &Path, progress: &mut Progress<'_>) -> Result<(Vec<u8>, Packed)> {
+/// A new envelope.
+pub struct Made {
+    /// manifest.json as it stands in it.
+    pub manifest: Vec<u8>,
+    /// What was packed.
+    pub report: Packed,
+    /// How to serve it; of [`Form::Spool`] only.
+    pub recipe: Option<Recipe>,
+}
+
+/// Packs an envelope at `out`, which appears whole and durable, or not at all.
+pub fn pack(order: Order<'_>, out: &Path, form: Form, progress: &mut Progress<'_>) -> Result<Made> {
     let order = order.fresh()?;
     let mut private = Private::beside(out)?;
     let plan = Plan::new(order, &EveryCore)?;
-    private.folder()?;
-    let mut payload = NewFile::create(private.path().join(DEFAULT.payload))?;
-    let (documents, report) = plan.directory(&mut payload, &mut Beside::start()?, progress)?;
-    for (name, data) in &documents {
-        NewFile::create(private.path().join(name))?.write_at(0, data)?;
-    }
-    private.sync()?;
+    let mut hashing = Beside::start()?;
+    let made = match form {
+        Form::Zip => {
+            let mut file = private.file()?;
+            let (manifest, report) = plan.zip(&mut file, &mut hashing, progress)?;
+            file.sync()?;
+            Made { manifest, report, recipe: None }
+        }
+        Form::Spool => {
+            let mut file = CheckedFile::new(private.file()?);
+            let (manifest, report) = plan.zip(&mut file, &mut hashing, progress)?;
+            let (file, check) = file.finish()?;
+            file.sync()?;
+            Made { manifest, report, recipe: Some(Recipe::File(recipe::file::File::new(check))) }
+        }
+        Form::Folder => {
+            private.folder()?;
+            let mut payload = NewFile::create(private.path().join(DEFAULT.payload))?;
+            let (documents, report) = plan.directory(&mut payload, &mut hashing, progress)?;
+            for (name, data) in &documents {
+                NewFile::create(private.path().join(name))?.write_at(0, data)?;
+            }
+            private.sync()?;
+            let [(_, manifest), ..] = documents;
+            Made { manifest, report, recipe: None }
+        }
+    };
     private.publish(out, progress)?;
-    let [(_, manifest), ..] = documents;
-    Ok((manifest, report))
+    Ok(made)
 }
 
 /// What the clear parts of a ZIP or folder say, which nobody has checked.

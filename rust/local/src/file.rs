@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use mdg_core::digest::{CheckTable, ScatteredChecker};
 use mdg_core::{Error, ReadAt, Result, WriteAt};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -157,6 +158,32 @@ impl NewFile {
 impl WriteAt for NewFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.file.write_all_at(bytes, offset).map_err(|error| failed(&self.path, &error))
+    }
+}
+
+/// A new file whose check table is made as it is written, so that it need not be read for it.
+pub struct CheckedFile {
+    file: NewFile,
+    check: ScatteredChecker,
+}
+
+impl CheckedFile {
+    /// For a file of which nothing was written.
+    #[must_use]
+    pub fn new(file: NewFile) -> Self {
+        Self { file, check: ScatteredChecker::new() }
+    }
+
+    /// The file and the table of what was written to it, each byte once.
+    pub fn finish(self) -> Result<(NewFile, CheckTable)> {
+        Ok((self.file, self.check.finish()?))
+    }
+}
+
+impl WriteAt for CheckedFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.file.write_at(offset, bytes)?;
+        self.check.write(offset, bytes)
     }
 }
 

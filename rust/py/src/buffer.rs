@@ -1,52 +1,59 @@
-//! The pieces of a stream, lent to Python as memoryviews: no copy of them is made.
+//! Pieces of a stream as Python bytes objects that Rust fills in place: no copy of them is made on their way to a socket.
 //!
-//! A piece is never written once it is lent, and its buffer is used again only when Python has let go of the last view on
-//! it.
+//! A server takes bytes and passes the same object on, where a view of other memory would be copied. So a piece is made in
+//! a new bytes object, by any thread and without the interpreter lock, and Python learns of the object when it is full.
 //!
 //! This is the only file of the module with `unsafe`.
 
-use std::ffi::c_int;
-use std::ptr;
+use std::{ptr, slice};
 
-use mdg_local::stream;
-use pyo3::exceptions::PyBufferError;
+use mdg_core::{Error, Result};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyMemoryView;
+use pyo3::types::PyBytes;
 
-/// A piece that Python may look at.
-#[pyclass(frozen, module = "mdg._core")]
-pub(crate) struct Piece(stream::Piece);
+/// A new bytes object that nobody else knows.
+pub(crate) struct NewBytes {
+    object: Py<PyBytes>,
+    start: *mut u8,
+    length: usize,
+    /// Whether its memory holds anything yet.
+    written: bool,
+}
 
-impl Piece {
-    /// A read-only view, which keeps the piece alive.
-    pub(crate) fn lend(py: Python<'_>, piece: stream::Piece) -> PyResult<Bound<'_, PyMemoryView>> {
-        PyMemoryView::from(Bound::new(py, Self(piece))?.as_any())
+// SAFETY: `start` points into `object`, which moves along and which no other value refers to until `give` consumes this
+// one; bytes objects never move their content.
+unsafe impl Send for NewBytes {}
+
+impl NewBytes {
+    /// Room for `length` bytes. [`Error::Source`] when memory has run out.
+    pub(crate) fn new(py: Python<'_>, length: usize) -> Result<Self> {
+        let no_memory = |_| Error::source("stream", "no memory for a piece");
+        // SAFETY: with a null pointer the call makes an object whose content the caller writes before anybody sees it.
+        let object = unsafe { ffi::PyBytes_FromStringAndSize(ptr::null(), length.cast_signed()) };
+        // SAFETY: the call gave an owned reference, or null with an exception set.
+        let object = unsafe { Bound::from_owned_ptr_or_err(py, object) }.map_err(no_memory)?;
+        let object = object.cast_into::<PyBytes>().map_err(|_| Error::misuse("the call makes bytes objects"))?;
+        // SAFETY: `object` is a bytes object.
+        let start = unsafe { ffi::PyBytes_AsString(object.as_ptr()) }.cast();
+        Ok(Self { object: object.unbind(), start, length, written: false })
+    }
+
+    /// The object, which nobody writes any more.
+    pub(crate) fn give(self, py: Python<'_>) -> Bound<'_, PyBytes> {
+        self.object.into_bound(py)
     }
 }
 
-#[pymethods]
-impl Piece {
-    /// The buffer protocol, read-only.
-    ///
-    /// # Safety
-    /// `view` is null or points to a `Py_buffer` that may be overwritten, as the protocol says.
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        if view.is_null() {
-            return Err(PyBufferError::new_err("no Py_buffer to fill"));
+impl AsMut<[u8]> for NewBytes {
+    fn as_mut(&mut self) -> &mut [u8] {
+        if !self.written {
+            // SAFETY: `start` is writable for `length` bytes: a bytes object has room for them, and nobody else knows this
+            // one. (For no bytes Python shares one object, of which nothing is written.)
+            unsafe { ptr::write_bytes(self.start, 0, self.length) };
+            self.written = true;
         }
-        let bytes: &[u8] = &slf.get().0;
-        let length = bytes.len().cast_signed();
-        let start = bytes.as_ptr().cast_mut().cast();
-        // SAFETY: `view` may be overwritten. `start` is readable for `length` bytes as long as `slf` lives, to which the
-        // view takes a reference; the class is frozen and a piece gives its buffer away only when it is dropped, so the bytes
-        // neither move nor change. `readonly` is 1: Python never writes through the pointer, and a request for a writable view fails.
-        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 1, flags) };
-        if filled == 0 {
-            return Ok(());
-        }
-        // SAFETY: `view` is not null and may be overwritten; the protocol wants no owner in it after an error.
-        unsafe { (*view).obj = ptr::null_mut() };
-        Err(PyErr::fetch(slf.py()))
+        // SAFETY: as above, and all bytes have been written once; the borrow of `self` keeps the object alive and unshared.
+        unsafe { slice::from_raw_parts_mut(self.start, self.length) }
     }
 }

@@ -1,5 +1,6 @@
 //! The envelope section of `mdg._core`: packing, inspecting, verifying and opening files on disk.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use mdg_core::envelope::Progress;
@@ -7,13 +8,14 @@ use mdg_core::envelope::manifest::{Entity, Terms};
 use mdg_core::envelope::report::text;
 use mdg_core::envelope::v1::open::{Expected, Trusted};
 use mdg_core::{Error, Result};
-use mdg_local::envelope::{self, Order};
+use mdg_local::envelope::{self, Form, Order};
 use mdg_local::publish;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
 use crate::error::raise;
 use crate::keys::{Ed25519Key, X25519Key};
+use crate::recipe::Recipe;
 
 /// Adds this section to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -30,9 +32,9 @@ type Digest = Option<PyBackedBytes>;
 #[expect(clippy::too_many_arguments, reason = "a keyword each in Python; a struct would only hide them")]
 #[pyo3(signature = (instances, *, files=Vec::new(), envelope_id, timestamp, patient_id, identifiers, sender, requester,
     receiver, recipient, signer, classification="confidential".to_owned(), request_digest=None, out, as_directory=false,
-    progress=None), text_signature = "(instances, *, files=(), envelope_id, timestamp, patient_id, identifiers, sender, \
+    recipe=false, progress=None), text_signature = "(instances, *, files=(), envelope_id, timestamp, patient_id, identifiers, sender, \
     requester, receiver, recipient, signer, classification='confidential', request_digest=None, out, as_directory=False, \
-    progress=None)")]
+    recipe=False, progress=None)")]
 fn pack(
     py: Python<'_>,
     instances: Vec<(PathBuf, Digest)>,
@@ -50,8 +52,9 @@ fn pack(
     request_digest: Digest,
     out: PathBuf,
     as_directory: bool,
+    recipe: bool,
     progress: Option<Py<PyAny>>,
-) -> PyResult<String> {
+) -> PyResult<(String, Cow<'static, [u8]>, Option<Recipe>)> {
     watched(py, progress, |progress| {
         let order = Order {
             terms: Terms {
@@ -70,8 +73,14 @@ fn pack(
             recipient: raw("recipient", &recipient)?,
             signer: &signer.0,
         };
-        let pack = if as_directory { envelope::pack_folder } else { envelope::pack_zip };
-        text(&pack(order, &out, progress)?.1)
+        let form = match (as_directory, recipe) {
+            (false, false) => Form::Zip,
+            (false, true) => Form::Spool,
+            (true, false) => Form::Folder,
+            (true, true) => return Err(Error::misuse("a folder is not served, and has no recipe")),
+        };
+        let made = envelope::pack(order, &out, form, progress)?;
+        Ok((text(&made.report)?, made.manifest.into(), made.recipe.map(Recipe::from)))
     })
 }
 
@@ -158,11 +167,11 @@ fn digest(what: &str, bytes: Digest) -> Result<Option<[u8; 32]>> {
 
 /// Runs `work` without the interpreter lock. Between pieces Python may interrupt it, and `progress` is told how far it is;
 /// what either of them raises comes out again.
-fn watched(
+fn watched<T: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,
-    work: impl FnOnce(&mut Progress<'_>) -> Result<String> + Send,
-) -> PyResult<String> {
+    work: impl FnOnce(&mut Progress<'_>) -> Result<T> + Send,
+) -> PyResult<T> {
     let mut raised = None;
     let done = py.detach(|| {
         let mut tell = |done: u64, total: u64| {

@@ -1,15 +1,15 @@
-//! The recipe section of `mdg._core`: any byte range of a release, from buffers or straight from local files.
+//! The recipe section of `mdg._core`: any byte range of a release, from local files.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, TryLockError};
 
+use mdg_core::recipe::Kind;
 use mdg_core::{Error, recipe};
 use mdg_local::stream;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyMemoryView};
+use pyo3::types::PyBytes;
 
-use crate::buffer::Piece;
+use crate::buffer::NewBytes;
 use crate::error::raise;
 
 /// Adds this section to the module.
@@ -22,18 +22,17 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyclass(frozen, module = "mdg._core")]
 pub(crate) struct Recipe(Arc<recipe::Recipe>);
 
+impl From<recipe::Recipe> for Recipe {
+    fn from(recipe: recipe::Recipe) -> Self {
+        Self(Arc::new(recipe))
+    }
+}
+
 #[pymethods]
 impl Recipe {
     #[staticmethod]
-    fn spool(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let recipe = py.detach(|| stream::spool(&path)).map_err(raise)?;
-        Ok(Self(Arc::new(recipe)))
-    }
-
-    #[staticmethod]
     fn load(py: Python<'_>, state: &[u8]) -> PyResult<Self> {
-        let recipe = py.detach(|| recipe::Recipe::load(state)).map_err(raise)?;
-        Ok(Self(Arc::new(recipe)))
+        py.detach(|| recipe::Recipe::load(state)).map(Self::from).map_err(raise)
     }
 
     #[getter]
@@ -48,49 +47,32 @@ impl Recipe {
     }
 
     #[getter]
-    fn sha256<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.0.sha256())
-    }
-
-    fn plan(&self, start: u64, end: u64) -> PyResult<Vec<(usize, u64, u64)>> {
-        let needs = self.0.plan(start, end).map_err(raise)?;
-        Ok(needs.iter().map(|need| (need.source, need.start, need.end)).collect())
-    }
-
-    fn fill<'py>(
-        &self,
-        py: Python<'py>,
-        start: u64,
-        end: u64,
-        buffers: Vec<PyBackedBytes>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let filled = py.detach(|| {
-            let buffers: Vec<&[u8]> = buffers.iter().map(|buffer| &**buffer).collect();
-            let mut into = Vec::new();
-            self.0.fill(start, end, &buffers, &mut into).map(|()| into)
-        });
-        Ok(PyBytes::new(py, &filled.map_err(raise)?))
+    fn digest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let digest = py.detach(|| self.0.digest());
+        PyBytes::new(py, &digest)
     }
 
     #[pyo3(signature = (paths, start, end, piece = 524_288))]
     fn stream(&self, py: Python<'_>, paths: Vec<PathBuf>, start: u64, end: u64, piece: u64) -> PyResult<Stream> {
-        let stream = py.detach(|| stream::Stream::open(&self.0, &paths, start, end, piece)).map_err(raise)?;
+        let recipe: Arc<dyn Kind> = Arc::clone(&self.0) as _;
+        let stream = py.detach(|| stream::Stream::open(recipe, &paths, start, end, piece)).map_err(raise)?;
         Ok(Stream(Mutex::new(stream)))
     }
 }
 
 /// Pieces of one range.
 #[pyclass(frozen, module = "mdg._core")]
-pub(crate) struct Stream(Mutex<stream::Stream>);
+pub(crate) struct Stream(Mutex<stream::Stream<NewBytes>>);
 
 #[pymethods]
 impl Stream {
-    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
-        let piece = py.detach(|| match self.0.try_lock() {
-            Ok(mut stream) => stream.next(),
-            Err(TryLockError::WouldBlock) => Err(Error::misuse("one call of next at a time")),
-            Err(TryLockError::Poisoned(_)) => Err(Error::source("stream", "broken by an earlier failure")),
-        });
-        piece.map_err(raise)?.map(|piece| Piece::lend(py, piece)).transpose()
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let mut stream = self.0.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => raise(Error::misuse("one call of next at a time")),
+            TryLockError::Poisoned(_) => raise(Error::source("stream", "broken by an earlier failure")),
+        })?;
+        let Some(piece) = stream.next(|length| NewBytes::new(py, length)).map_err(raise)? else { return Ok(None) };
+        let made = py.detach(|| piece.wait()).map_err(raise)?;
+        Ok(Some(made.give(py)))
     }
 }
