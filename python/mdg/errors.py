@@ -93,7 +93,7 @@ class Misuse(MdgError):
 
 
 class Problem(MdgError):
-    """An HTTP answer other than the one asked for, rendered as a FHIR OperationOutcome.
+    """An HTTP answer other than the one asked for. Each standard renders it in its own form (`web.standard`).
 
     `diagnostics` reaches the caller; `reason` is a short code that goes to log and audit only; `about` says whom and
     what the refused request was about, and goes to the audit only (`mdg.errors.about`).

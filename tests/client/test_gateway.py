@@ -156,6 +156,10 @@ async def test_a_refusal_is_told_with_its_status_and_code(stranger: Stranger, ga
         await gateway.find(EXAMPLE_IHI, request_id=ID)
     assert refused.value.answered == 403
     assert "forbidden: no[31m access" in str(refused.value)
+    problem = {"title": "Too Many Requests", "status": 429, "code": "throttled", "detail": "come\x1b again"}
+    gives(stranger, "/fhir/ImagingStudy/_search", problem, 429)
+    with pytest.raises(Upstream, match=r"429 \(throttled: come again\)"):
+        await gateway.find(EXAMPLE_IHI, request_id=ID)
 
 
 async def test_a_request_is_signed_for_this_gateway_with_a_key_of_its_own(

@@ -60,7 +60,8 @@ async def test_a_value_that_no_record_has_is_a_mistake_of_the_caller(start: Star
     async with start() as gateway:
         answer = await gateway.consumer.http.get(f"{gateway.admin}/audit?{parameter}")
     assert answer.status_code == 400, answer.text
-    assert answer.json()["issue"][0]["code"] == "invalid"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.json()["code"], answer.json()["title"]) == ("invalid", "Bad Request")
 
 
 async def test_the_description_is_valid_and_names_every_address(start: Start) -> None:

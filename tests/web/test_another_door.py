@@ -1,7 +1,7 @@
 """The story of discovery through a door of another standard: QIDO-RS (PS3.18 10.6), written in this file alone.
 
 It reads matching attributes into a `Query` and renders what was `Found` as DICOM JSON (PS3.18 Annex F). The story, the
-decision, the record and the cursor are those of the FHIR door.
+decision, the record and the cursor are those of the FHIR door; a refusal is a problem document.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from mdg.web.asking import query, request_id, requester
 from mdg.web.authentication import Authentication
 from mdg.web.cursor import Cursors
 from mdg.web.edge import Edge
+from mdg.web.fhir.answers import OPERATION_OUTCOME
+from mdg.web.standard import PROBLEM_DOCUMENT, Standard
 
 pytestmark = pytest.mark.anyio
 
@@ -80,17 +82,17 @@ class QidoDoor:
 
 def application(rooms: Rooms, url: str) -> Starlette:
     door = QidoDoor(rooms)
-    locked = [Middleware(Authentication, gate=rooms.gate)]
+    routes = [Route(STUDIES, door.studies, middleware=[Middleware(Authentication, gate=rooms.gate)])]
     edge = Middleware(
         Edge,
         audit=rooms.audit,
         hosts=[url.removeprefix("http://")],
-        doors={door.studies: STUDIES},
+        standards=[Standard("/dicomweb", PROBLEM_DOCUMENT, routes), Standard("", OPERATION_OUTCOME, [])],
         metrics=rooms.metrics,
         fhir=f"{url}/fhir",
         whose=nobody,
     )
-    return Starlette(routes=[Route(STUDIES, door.studies, middleware=locked)], middleware=[edge])
+    return Starlette(routes=routes, middleware=[edge])
 
 
 async def nobody(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,4 +125,6 @@ async def test_another_standard_renders_the_same_story(start: Start, tmp_path: P
             (event,) = await gateway.records(first.headers["x-request-id"])
             assert (event["outcome"], event["type"]["code"]) == ("0", "rest")
             bare = await http.get(STUDIES)
-            assert bare.status_code == 401
+            assert bare.headers["content-type"] == "application/problem+json"
+            assert (bare.status_code, bare.json()["code"]) == (401, "login")
+            assert bare.headers["www-authenticate"].startswith("DPoP ")

@@ -30,6 +30,7 @@ from mdg.web.admin import AdminDoor, AdminLock
 from mdg.web.authentication import Authentication
 from mdg.web.consent import ConsentDoor
 from mdg.web.edge import Edge
+from mdg.web.fhir.answers import OPERATION_OUTCOME
 from mdg.web.fhir.read import ReadDoor
 from mdg.web.fhir.search import SearchDoor
 from mdg.web.fhir.subscription import SubscriptionDoor
@@ -40,6 +41,7 @@ from mdg.web.jmix import JmixDoor
 from mdg.web.jobs import JobsDoor
 from mdg.web.openapi import openapi
 from mdg.web.revocation import RevocationDoor
+from mdg.web.standard import PROBLEM_DOCUMENT, Standard, routes_of
 from mdg.web.streams import Streams
 from mdg.web.wellknown import WellKnownDoor
 
@@ -48,21 +50,23 @@ _PORT = re.compile(":[0-9]+$")
 
 def create_public(rooms: Rooms) -> Starlette:
     """The public listener: FHIR and JMIX, and in a sandbox the stand-ins for the national services."""
-    settings, routes = rooms.settings, _public(rooms)
+    settings, standards = rooms.settings, _public(rooms)
     if settings.own_sandbox:
-        routes += [Mount("/sandbox", create_sandbox(f"{settings.public_url}/sandbox"))]
-    return _application(rooms, routes, _hosts(settings.public_url, settings.bind))
+        sandbox = Mount("/sandbox", create_sandbox(f"{settings.public_url}/sandbox"))
+        standards.insert(0, Standard("/sandbox", OPERATION_OUTCOME, [sandbox]))
+    return _application(rooms, standards, _hosts(settings.public_url, settings.bind))
 
 
-def _public(rooms: Rooms) -> list[BaseRoute]:
-    """The doors of the gateway itself."""
+def _public(rooms: Rooms) -> list[Standard]:
+    """The doors of the gateway itself, by standard. Consumers come to the JMIX doors from a FHIR Endpoint, and the
+    specification of JMIX leaves the form of a refusal open: they get OperationOutcomes there too."""
     settings, on = rooms.settings, rooms.settings.capabilities
     server = Server(settings.public_url, settings.canonical_base, rooms.numbers)
     terms = Terms(settings.time_zone, server.fhir, rooms.numbers)
     discovery, cursors = rooms.discovery, rooms.cursors
     studies = SearchDoor(IMAGING_STUDY, discovery.search, study_bundle, server, terms, cursors)
     patients = SearchDoor(PATIENT, discovery.search_patients, patient_bundle, server, terms, cursors)
-    fhir = ReadDoor(discovery, server, lambda: _statement(rooms, routes))
+    fhir = ReadDoor(discovery, server, lambda: _statement(rooms, routes_of(standards)))
     streams = Streams(settings.streams, settings.streams_each)
     jmix = JmixDoor(rooms.retrieval, settings.public_url, rooms.metrics, streams)
     health = HealthDoor(partial(ready, rooms))
@@ -99,23 +103,27 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
         sandbox=settings.sandbox,
     )
     locked = partial(Route, middleware=[Middleware(Authentication, gate=rooms.gate)])
-    routes: list[BaseRoute] = [
+    pages: list[BaseRoute] = [
         # public
         Route("/", home.home),
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
-        Route("/fhir/metadata", fhir.metadata),
         Route("/.well-known/oauth-protected-resource/fhir", known.protected_resource),
         Route("/.well-known/oauth-protected-resource", known.protected_resource),
         Route("/.well-known/smart-configuration", known.smart_configuration),
-        Route("/fhir/.well-known/smart-configuration", known.smart_configuration),
         Route("/ief-capability-statement", statement.negotiated),
         Route("/ief-capability-statement.json", statement.as_json),
         Route("/ief-capability-statement.html", statement.as_html),
         Route("/.well-known/ief-capability-statement", statement.negotiated),
     ]
+    of_fhir: list[BaseRoute] = [
+        # public
+        Route("/fhir/metadata", fhir.metadata),
+        Route("/fhir/.well-known/smart-configuration", known.smart_configuration),
+    ]
+    of_jmix: list[BaseRoute] = []
     if on.discovery:
-        routes += [
+        of_fhir += [
             locked("/fhir/ImagingStudy", studies.get),
             locked("/fhir/ImagingStudy/_search", studies.post, methods=["POST"]),
             locked("/fhir/ImagingStudy/{id}", fhir.imaging_study),
@@ -125,9 +133,9 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
             locked("/fhir/Patient/{id}", fhir.patient),
         ]
     if on.discovery and on.retrieval:
-        routes += [locked("/fhir/Endpoint/{id}", fhir.endpoint)]
+        of_fhir += [locked("/fhir/Endpoint/{id}", fhir.endpoint)]
     if on.retrieval:
-        routes += [
+        of_jmix += [
             locked("/api/jmix", jmix.by_study),
             locked("/api/jmix/requests", jmix.request, methods=["POST"]),
             locked("/api/jmix/r/{recipe}", jmix.download),
@@ -137,13 +145,18 @@ def _public(rooms: Rooms) -> list[BaseRoute]:
         ]
     if on.subscription:
         subscription = SubscriptionDoor(rooms.subscriptions, server)
-        routes += [
+        of_fhir += [
             locked("/fhir/Subscription", subscription.create, methods=["POST"]),
             locked("/fhir/Subscription/{id}", subscription.read),
             locked("/fhir/Subscription/{id}", subscription.delete, methods=["DELETE"]),
             locked("/fhir/Subscription/{id}/$status", subscription.status, methods=["GET", "POST"]),
         ]
-    return routes
+    standards = [
+        Standard("/fhir", OPERATION_OUTCOME, of_fhir),
+        Standard("/api/jmix", OPERATION_OUTCOME, of_jmix),
+        Standard("", OPERATION_OUTCOME, pages),
+    ]
+    return standards
 
 
 def create_admin(rooms: Rooms) -> Starlette:
@@ -156,7 +169,7 @@ def create_admin(rooms: Rooms) -> Starlette:
         details=partial(details, rooms),
         problems=partial(problems, rooms),
         configuration=settings.model_dump(mode="json"),
-        description=cache(lambda: openapi({settings.public_url: _public(rooms), url: routes}, version=__version__)),
+        description=cache(lambda: openapi({settings.public_url: _public(rooms), url: standards}, version=__version__)),
     )
     jobs = JobsDoor(rooms.jobs, rooms.audit)
     revocation = RevocationDoor(rooms.revocations, rooms.audit)
@@ -207,25 +220,25 @@ def create_admin(rooms: Rooms) -> Starlette:
         locked("/consents/{id}", consent.end, methods=["DELETE"]),
         locked("/retrievals", admin.retrieve, methods=["POST"]),
     ]
-    return _application(rooms, routes, _hosts(url, settings.admin_bind))
+    standards = [Standard("", PROBLEM_DOCUMENT, routes)]
+    return _application(rooms, standards, _hosts(url, settings.admin_bind))
 
 
-def _application(rooms: Rooms, routes: Sequence[BaseRoute], hosts: frozenset[str]) -> Starlette:
-    """Routes behind the edge. Errors pass through to the edge, which gives all of them one shape."""
-    doors: dict[object, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
+def _application(rooms: Rooms, standards: Sequence[Standard], hosts: frozenset[str]) -> Starlette:
+    """Routes behind the edge. Errors pass through to the edge, which renders them in the form of the standard."""
     fhir = f"{rooms.settings.public_url}/fhir"
     edge = Middleware(
         Edge,
         audit=rooms.audit,
         hosts=hosts,
-        doors=doors,
+        standards=standards,
         metrics=rooms.metrics,
         fhir=fhir,
         whose=partial(whose, rooms.identities),
         proxies=rooms.settings.trusted_proxies,
         proxy_header=rooms.settings.proxy_header,
     )
-    app = Starlette(routes=routes, middleware=[edge], exception_handlers={HTTPException: _pass_on})
+    app = Starlette(routes=routes_of(standards), middleware=[edge], exception_handlers={HTTPException: _pass_on})
     # Starlette would answer a path with a slash more by a redirect to the same path and query, without any record.
     app.router.redirect_slashes = False
     return app

@@ -301,8 +301,8 @@ def _digests(folder: Path) -> dict[str, str]:
 def _fault(answer: httpx2.Response) -> str:
     """The code in a refusal of the consumer gateway, or what else it says."""
     try:
-        said = str(answer.json()["issue"][0].get("diagnostics", ""))
-    except (ValueError, KeyError, IndexError, TypeError):
+        said = str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
         said = ""
     code = re.search(r"E_[A-Z_]+", said)
     return code[0] if code else f"the consumer answered {answer.status_code}: {said or 'nothing'}"

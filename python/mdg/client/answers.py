@@ -13,8 +13,8 @@ CODE = re.compile(r"[a-z0-9_-]{1,64}", re.IGNORECASE)
 
 
 def refusal(who: str, answer: Response) -> Upstream:
-    """The error for an answer other than the one asked for: from an OperationOutcome, or from an error of RFC 6749
-    5.2."""
+    """The error for an answer other than the one asked for: from an OperationOutcome, a problem document (RFC 9457), or
+    an error of RFC 6749 5.2."""
     said = ""
     try:
         value = answer.json()
@@ -23,6 +23,8 @@ def refusal(who: str, answer: Response) -> Upstream:
     match value:
         case {"resourceType": "OperationOutcome", "issue": [{"code": str()} as issue, *_]}:
             said = words(issue)
+        case {"status": int(), "title": str(), **rest}:
+            said = words({"code": rest.get("code", ""), "diagnostics": rest.get("detail", "")})
         case {"error": str(code), **rest}:
             said = words({"code": code, "diagnostics": rest.get("error_description", "")})
     return Upstream(

@@ -1,6 +1,6 @@
 """The edge of a listener: what holds for every request, whatever is behind the address (security-tests 4 F, K).
 
-It gives the request an id of its own, refuses what no door should see, turns every error into an OperationOutcome,
+It gives the request an id of its own, refuses what no door should see, renders every error in the form of the standard,
 records every refusal before it is answered, and writes one line of log with the path template, never the path. The
 X-Request-ID that a caller sends is kept apart as the caller's and returned as X-Correlation-ID (FHIR R4 3.1.0.1.4), so
 that nobody can write into the records of another's request. `Server` is never sent.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
 from uuid import uuid4
@@ -18,6 +18,7 @@ from uuid import uuid4
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mdg.audit import Audit
@@ -25,10 +26,10 @@ from mdg.errors import Invalid, MdgError, MethodNotAllowed, NotFound, Problem, T
 from mdg.fhir.search import names_person, person_in_url
 from mdg.model.caller import serving
 from mdg.model.event import Event, Outcome
-from mdg.web.answers import refusal
 from mdg.web.attempt import attempt
 from mdg.web.caller import Network, caller
 from mdg.web.metrics import Metrics
+from mdg.web.standard import RefusalForm, Standard, routes_of
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 HEADER_BYTES = 16 * 1024
@@ -62,9 +63,9 @@ class HeaderTooLarge(Problem):
 
 
 class Edge:
-    """Wraps the application of one listener. `hosts` are the names it answers to, compared with `Host`; `doors` names
-    the path template of an endpoint for log and metrics; `fhir` is the base that a refusal may point to; `proxies` are
-    the networks whose `proxy_header` says who called."""
+    """Wraps the application of one listener. `hosts` are the names it answers to, compared with `Host`; `standards` is
+    its route table, whose last entry covers every address; `fhir` is the base that a refusal may point to; `proxies`
+    are the networks whose `proxy_header` says who called."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class Edge:
         *,
         audit: Audit,
         hosts: Collection[str],
-        doors: Mapping[object, str],
+        standards: Sequence[Standard],
         metrics: Metrics,
         fhir: str,
         whose: Whose,
@@ -84,7 +85,10 @@ class Edge:
         self._fhir = fhir
         self._resource_metadata = f"{fhir.removesuffix('/fhir')}/.well-known/oauth-protected-resource/fhir"
         self._hosts = frozenset(host.lower() for host in hosts)
-        self._doors = doors
+        self._standards = standards
+        self._doors: dict[object, str] = {
+            route.endpoint: route.path for route in routes_of(standards) if isinstance(route, Route)
+        }
         self._metrics = metrics
         self._whose = whose
         self._proxies = proxies
@@ -122,7 +126,7 @@ class Edge:
                 )
             if sent.status is None:
                 problem = await self._record(problem, scope, id_)
-                await refusal(problem, id_)(scope, receive, sent)
+                await self._form(scope).answer(problem, id_)(scope, receive, sent)
         finally:
             self._note(scope, sent, reason, time.perf_counter() - began)
 
@@ -146,6 +150,9 @@ class Edge:
         except MdgError:
             return Unavailable(reason="audit")
         return problem
+
+    def _form(self, scope: Scope) -> RefusalForm:
+        return next(one.refusal for one in self._standards if one.covers(scope["path"]))
 
     def _template(self, scope: Scope) -> str:
         """The path template of the matched route: `/fhir/Patient/{id}`, never the path."""

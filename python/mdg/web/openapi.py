@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from mdg.fhir import Json
 from mdg.web.admin import AdminLock
 from mdg.web.asking import FORM
 from mdg.web.authentication import Authentication
 from mdg.web.fhir.search import SearchDoor
+from mdg.web.standard import RefusalForm, Standard
 
 _SCHEMES = {
     "dpop": {"type": "http", "scheme": "dpop", "description": "at+jwt bound to the caller's key (RFC 9068, RFC 9449)"},
@@ -23,16 +24,19 @@ _SCHEMES = {
 }
 
 
-def openapi(listeners: Mapping[str, Iterable[BaseRoute]], *, version: str) -> Json:
+def openapi(listeners: Mapping[str, Sequence[Standard]], *, version: str) -> Json:
     """The description of all `listeners`, by the address of each; `version` is that of the software."""
     paths: dict[str, dict[str, Any]] = {}
-    for server, routes in listeners.items():
-        for route in routes:
-            if isinstance(route, Route):
-                found = paths.setdefault(route.path, {"servers": []})
-                if {"url": server} not in found["servers"]:
-                    found["servers"].append({"url": server})
-                found |= {method.lower(): _operation(route) for method in sorted(route.methods or ())}
+    for server, standards in listeners.items():
+        for standard in standards:
+            for route in standard.routes:
+                if isinstance(route, Route):
+                    found = paths.setdefault(route.path, {"servers": []})
+                    if {"url": server} not in found["servers"]:
+                        found["servers"].append({"url": server})
+                    found |= {
+                        method.lower(): _operation(route, standard.refusal) for method in sorted(route.methods or ())
+                    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Medical Data Gateway", "version": version},
@@ -52,7 +56,7 @@ def _credentials(lock: object) -> list[str]:
             return []
 
 
-def _operation(route: Route) -> Json:
+def _operation(route: Route, refusal: RefusalForm) -> Json:
     does = re.sub(r"^`[^`]*`[.:;]?\s*", "", inspect.getdoc(route.endpoint) or "").replace("\n", " ")
     names = sorted(route.param_convertors)
     text = {"schema": {"type": "string"}}
@@ -74,5 +78,8 @@ def _operation(route: Route) -> Json:
         "parameters": parameters,
         **body,
         "security": [{name: []} for name in _credentials(route.app)],
-        "responses": {"default": {"description": "The answer, or why there is none, as an OperationOutcome."}},
+        "responses": {
+            "2XX": {"description": "The answer."},
+            "default": {"description": "Why there is no answer.", "content": {refusal.media_type: {}}},
+        },
     }

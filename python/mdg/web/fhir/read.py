@@ -17,8 +17,8 @@ from mdg.fhir import Json
 from mdg.fhir.found import Server, address_resource, patient_resource, study_resource
 from mdg.fhir.search import LOGICAL_ID
 from mdg.model.request import Requester
-from mdg.web.answers import FhirResponse
 from mdg.web.asking import FHIR_TYPES, accepts, no_parameters, request_id, requester
+from mdg.web.fhir.answers import FhirResponse
 
 T = TypeVar("T")
 

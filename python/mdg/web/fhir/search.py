@@ -16,9 +16,9 @@ from mdg.fhir.search import Pairs, Table, Terms, parse, refuse_person_in_url
 from mdg.model.found import Found, FoundPatients
 from mdg.model.query import Query
 from mdg.model.request import Requester
-from mdg.web.answers import FhirResponse
 from mdg.web.asking import FHIR_TYPES, accepts, form, query, request_id, requester
 from mdg.web.cursor import Cursors
+from mdg.web.fhir.answers import FhirResponse
 
 PAGE = frozenset({"_count", "_format", "_pretty"})
 """What stock clients add to the address of the next page."""

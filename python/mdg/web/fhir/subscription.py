@@ -11,8 +11,8 @@ from mdg.exchange.subscription import Subscriptions
 from mdg.fhir import subscription as fhir
 from mdg.fhir.found import Server
 from mdg.fhir.search import LOGICAL_ID
-from mdg.web.answers import FhirResponse
 from mdg.web.asking import FHIR_TYPES, accepts, body, media_type, no_parameters, request_id, requester
+from mdg.web.fhir.answers import FhirResponse
 
 LIMIT = 16 * 1024
 """Bytes of a Subscription; a good one has about 1000."""
