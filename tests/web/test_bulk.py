@@ -15,10 +15,10 @@ import pytest
 from mdg.errors import Conflict, Forbidden, InputOutput, Refused, Throttled, Unavailable
 from mdg.exchange.release import Release
 from mdg.model.request import Requester
-from mdg.web import bulk
-from mdg.web.bulk import BulkResponse
+from mdg.web.jmix import bulk
+from mdg.web.jmix.bulk import BulkResponse
+from mdg.web.jmix.streams import Streams
 from mdg.web.metrics import Metrics
-from mdg.web.streams import Streams
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,7 @@ from mdg.access.consents import MOST
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, made_up
 from mdg.sandbox.phantom import write_phantom
-from mdg.web import bulk
+from mdg.web.jmix import bulk
 
 pytestmark = pytest.mark.anyio
 

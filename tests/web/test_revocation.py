@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from mdg.sandbox.phantom import write_phantom
-from mdg.web import bulk
+from mdg.web.jmix import bulk
 
 pytestmark = pytest.mark.anyio
 

@@ -26,9 +26,15 @@ from mdg.fhir.capability_statement import capability_statement
 from mdg.fhir.found import Server, patient_bundle, study_bundle
 from mdg.fhir.search import IMAGING_STUDY, PATIENT, Terms
 from mdg.sandbox import create_app as create_sandbox
-from mdg.web.admin import AdminDoor, AdminLock
+from mdg.web.admin.audit import AuditDoor
+from mdg.web.admin.consent import ConsentDoor
+from mdg.web.admin.jobs import JobsDoor
+from mdg.web.admin.lock import AdminLock
+from mdg.web.admin.openapi import openapi
+from mdg.web.admin.retrieval import RetrievalDoor
+from mdg.web.admin.revocation import RevocationDoor
+from mdg.web.admin.state import StateDoor
 from mdg.web.authentication import Authentication
-from mdg.web.consent import ConsentDoor
 from mdg.web.edge import Edge
 from mdg.web.fhir.answers import OPERATION_OUTCOME
 from mdg.web.fhir.read import ReadDoor
@@ -37,12 +43,9 @@ from mdg.web.fhir.subscription import SubscriptionDoor
 from mdg.web.health import HealthDoor
 from mdg.web.home import HomeDoor
 from mdg.web.ief_statement import IefStatementDoor, ief_statement
-from mdg.web.jmix import JmixDoor
-from mdg.web.jobs import JobsDoor
-from mdg.web.openapi import openapi
-from mdg.web.revocation import RevocationDoor
+from mdg.web.jmix.retrieval import JmixDoor
+from mdg.web.jmix.streams import Streams
 from mdg.web.standard import PROBLEM_DOCUMENT, Standard, routes_of
-from mdg.web.streams import Streams
 from mdg.web.wellknown import WellKnownDoor
 
 _PORT = re.compile(":[0-9]+$")
@@ -162,16 +165,16 @@ def _public(rooms: Rooms) -> list[Standard]:
 def create_admin(rooms: Rooms) -> Starlette:
     """The admin listener: numbers, records, and retrievals that this gateway makes as a consumer."""
     settings = rooms.settings
-    admin = AdminDoor(
+    state = StateDoor(
         rooms.metrics,
         rooms.audit,
-        rooms.reception,
         details=partial(details, rooms),
         problems=partial(problems, rooms),
         configuration=settings.model_dump(mode="json"),
         description=cache(lambda: openapi({settings.public_url: _public(rooms), url: standards}, version=__version__)),
     )
     jobs = JobsDoor(rooms.jobs, rooms.audit)
+    audit, retrieval = AuditDoor(rooms.audit), RetrievalDoor(rooms.reception)
     revocation = RevocationDoor(rooms.revocations, rooms.audit)
     consent = ConsentDoor(rooms.consents, rooms.audit)
     url = f"http://{settings.admin_bind}"
@@ -198,19 +201,19 @@ def create_admin(rooms: Rooms) -> Starlette:
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
         locked("/", home.home),
-        locked("/health", admin.health),
-        locked("/version", admin.version),
-        locked("/configuration", admin.configuration),
+        locked("/health", state.health),
+        locked("/version", state.version),
+        locked("/configuration", state.configuration),
         locked("/jobs", jobs.list),
         locked("/jobs/{id}", jobs.show),
         locked("/jobs/{id}/retry", jobs.retry, methods=["POST"]),
         locked("/jobs/{id}/cancel", jobs.cancel, methods=["POST"]),
-        locked("/openapi.json", admin.openapi),
-        locked("/metrics", admin.metrics),
-        locked("/audit", admin.audit_list),
-        locked("/audit/_search", admin.audit_search, methods=["POST"]),
-        locked("/audit/{request_id}", admin.audit),
-        locked("/problems", admin.problems),
+        locked("/openapi.json", state.openapi),
+        locked("/metrics", state.metrics),
+        locked("/audit", audit.list),
+        locked("/audit/_search", audit.search, methods=["POST"]),
+        locked("/audit/{request_id}", audit.of_request),
+        locked("/problems", state.problems),
         locked("/revocations", revocation.revoke, methods=["POST"]),
         locked("/revocations", revocation.list),
         locked("/revocations/{id}", revocation.end, methods=["DELETE"]),
@@ -218,7 +221,7 @@ def create_admin(rooms: Rooms) -> Starlette:
         locked("/consents/_search", consent.search, methods=["POST"]),
         locked("/consents/{id}", consent.replace, methods=["PUT"]),
         locked("/consents/{id}", consent.end, methods=["DELETE"]),
-        locked("/retrievals", admin.retrieve, methods=["POST"]),
+        locked("/retrievals", retrieval.retrieve, methods=["POST"]),
     ]
     standards = [Standard("", PROBLEM_DOCUMENT, routes)]
     return _application(rooms, standards, _hosts(url, settings.admin_bind))

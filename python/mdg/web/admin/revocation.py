@@ -15,7 +15,7 @@ from mdg.audit import Audit
 from mdg.errors import Invalid
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiI, HpiO
-from mdg.web.admin import admin_read
+from mdg.web.admin.state import admin_read
 from mdg.web.answers import JsonResponse
 from mdg.web.asking import body, media_type, request_id
 

@@ -16,7 +16,7 @@ from mdg.jobs import Job, Jobs, State
 from mdg.jobs.loop import Also
 from mdg.model.event import Event, Kind, Outcome
 from mdg.store.schema import LARGEST
-from mdg.web.admin import admin_read
+from mdg.web.admin.state import admin_read
 from mdg.web.answers import JsonResponse
 from mdg.web.asking import body, query, request_id
 

@@ -17,9 +17,9 @@ from mdg.exchange.retrieval import Granted, Retrieval
 from mdg.fhir.imaging_study import UID
 from mdg.web.answers import JsonResponse
 from mdg.web.asking import accepts, body, media_type, query, request_id, requester
-from mdg.web.bulk import BulkResponse
+from mdg.web.jmix.bulk import BulkResponse
+from mdg.web.jmix.streams import Streams
 from mdg.web.metrics import Metrics
-from mdg.web.streams import Streams
 
 JOSE = ("application/jose",)
 ZIP = ("application/zip",)

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.routing import Route
 
 from mdg.fhir import Json
-from mdg.web.admin import AdminLock
+from mdg.web.admin.lock import AdminLock
 from mdg.web.asking import FORM
 from mdg.web.authentication import Authentication
 from mdg.web.fhir.search import SearchDoor

@@ -21,7 +21,7 @@ from mdg.errors import Invalid, NotFound
 from mdg.fhir import Json
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import Ihi
-from mdg.web.admin import admin_read
+from mdg.web.admin.state import admin_read
 from mdg.web.answers import JsonResponse
 from mdg.web.asking import FHIR_TYPES, body, form, media_type, request_id
 

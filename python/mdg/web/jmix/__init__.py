@@ -1,0 +1,1 @@
+"""The JMIX doors: envelopes by study, by id and by signed request, and how their bytes are sent."""
