@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from datetime import date
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -43,6 +44,10 @@ OTHERS = ("MDG_DEMO_", "MDG_TEST_", "MDG_BENCH_")
 """Variables of the demo, the tests and the benchmarks, which are no settings."""
 SECRETS = frozenset({"admin_token", "database"})
 """Settings that make a file private."""
+RECEIVED = "received"
+"""The source of what other gateways sent, which each gateway has."""
+GONE = {"folders": 'write sources = [{ kind = "folder", name = "dicom", path = "DIR" }] in its place'}
+"""Settings of earlier states, and what to write now."""
 SQLITE = "mdg.sqlite"
 """The database in the data folder, where no other is named."""
 
@@ -101,6 +106,23 @@ def _bind(value: str) -> str:
     return value
 
 
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, str | Path) else value
+
+
+def _source_name(value: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9-]{0,31}", value):
+        raise ValueError("at most 32 small letters, digits and hyphens, as in ct-archive")
+    return value
+
+
+def _named(value: object) -> object:
+    """`MDG_SOURCES__<NAME>__<KEY>` makes one table for each name."""
+    if not isinstance(value, Mapping):
+        return value
+    return [{"name": name, **entry} if isinstance(entry, Mapping) else entry for name, entry in value.items()]
+
+
 Url = Annotated[str, AfterValidator(_url)]
 Bind = Annotated[str, AfterValidator(_bind)]
 Organisation = Annotated[HpiO, PlainValidator(lambda value: HpiO.parse(str(value)))]
@@ -121,6 +143,20 @@ class IssuerSettings(_Frozen):
     """What it may sign with: ES256, ES384, PS256, PS384, RS256."""
     clients: dict[str, Organisation] | None = None
     """Registered clients and the organisation (HPI-O) of each; without the table the issuer's word counts."""
+
+
+class FolderSettings(_Frozen):
+    """Folders of DICOM files, referenced in place and watched."""
+
+    kind: Literal["folder"]
+    """`folder`: DICOM files where they lie, on this machine."""
+    name: Annotated[str, AfterValidator(_source_name)]
+    """What its studies are indexed under: small letters, digits and hyphens. Under another name it is indexed anew."""
+    path: Annotated[tuple[Path, ...], BeforeValidator(_as_list)] = Field(min_length=1)
+    """The folder with all below it, or a list of folders whose files may belong to the same studies."""
+
+
+Sources = Annotated[tuple[FolderSettings, ...], BeforeValidator(_named)]
 
 
 class Capabilities(_Frozen):
@@ -195,8 +231,9 @@ class Settings(BaseSettings):
     """Folder of the database, the keys, the spool and what was received; private to the gateway."""
     database: Annotated[SecretStr, AfterValidator(_postgresql)] | None = None
     """URL of a PostgreSQL database, with its password: use MDG_DATABASE_FILE. By default SQLite in `data`."""
-    folders: tuple[Path, ...] = ()
-    """Folders of DICOM files, referenced in place and watched."""
+    sources: Sources = ()
+    """Where the images are: each has a `kind` and a `name` of its own. Of two that hold a study, the first one serves
+    it. What other gateways sent is in `data` and needs no entry."""
     identity: Path | None = None
     """identity.csv: PatientID, issuer, IHI, source, date."""
     default_issuer: str = Field(min_length=1, max_length=64)
@@ -259,6 +296,20 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _apart(self) -> Self:
+        """One name means one source, and one file belongs to one source."""
+        for number, source in enumerate(self.sources):
+            if source.name == RECEIVED:
+                raise ValueError(f"sources.{number}.name: {RECEIVED} names what others sent here; choose another")
+            for before, other in enumerate(self.sources[:number]):
+                if source.name == other.name:
+                    raise ValueError(f"sources.{number}.name: {source.name} is the name of sources.{before} too")
+                for one, two in product(source.path, other.path):
+                    if _overlap(one, two):
+                        raise ValueError(f"sources.{number}.path: {one} shares files with {two} of sources.{before}")
+        return self
+
+    @model_validator(mode="after")
     def _agreed(self) -> Self:
         """An endpoint is compared with an origin, so a path would promise a bound that is not there."""
         for url in (url for urls in self.subscribers.values() for url in urls):
@@ -308,7 +359,8 @@ class Settings(BaseSettings):
             name for name in os.environ if name.startswith(PREFIX) and not name.startswith(OTHERS) and not _known(name)
         ]
         if stray:
-            raise Misuse(f"{', '.join(sorted(stray))}: no such setting; see `mdg config show`")
+            now = [GONE[name] for name in (one.removeprefix(PREFIX).lower() for one in stray) if name in GONE]
+            raise Misuse(f"{', '.join(sorted(stray))}: no such setting; {'; '.join(now) or 'see `mdg config show`'}")
         if SECRETS & table.keys():
             _private(config)
         if config is not None and config.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -404,6 +456,11 @@ def _private(path: Path | None) -> None:
         raise Misuse(f"{path} holds a secret and others may read it: chmod 600 {path}")
 
 
+def _overlap(one: Path, other: Path) -> bool:
+    one, other = one.resolve(), other.resolve()
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
 def _known(variable: str) -> bool:
     name = variable.removeprefix(PREFIX).removesuffix("_FILE").lower().partition("__")[0]
     return name in Settings.model_fields
@@ -419,7 +476,9 @@ def _complaint(fault: Any, config: Path | None) -> str:
         "extra_forbidden": "no such setting",
         "tuple_type": 'a list, as in ["one", "two"]',
         "model_type": "a table with settings of its own; mdg init writes an example",
+        "too_short": "is empty",
         "string_too_short": "is empty",
+        "literal_error": f"is one of {fault.get('ctx', {}).get('expected')}",
     }.get(fault["type"], said)
     if fault["type"] == "extra_forbidden":
         what += _meant(str(fault["loc"][-1]), config)
@@ -427,10 +486,12 @@ def _complaint(fault: Any, config: Path | None) -> str:
 
 
 def _meant(name: str, config: Path | None) -> str:
-    """Where the file has a name that is no setting, and which setting is most like it."""
-    known = [*Settings.model_fields, *Capabilities.model_fields, *Roadmap.model_fields, *IssuerSettings.model_fields]
-    near = get_close_matches(name, known, 1)
+    """Where the file has a name that is no setting, and what to write in its place."""
+    tables = (Settings, Capabilities, Roadmap, IssuerSettings, FolderSettings)
+    near = get_close_matches(name, [field for table in tables for field in table.model_fields], 1)
     lines = config.read_text(encoding="utf-8").splitlines() if config else []
     at = next((n for n, line in enumerate(lines, 1) if re.match(rf"\s*\[*\s*{re.escape(name)}\b", line)), None)
     place = f" ({config}, line {at})" if at else ""
+    if name in GONE:
+        return f"{place}; {GONE[name]}"
     return f"{place}; did you mean {near[0]}?" if near else place

@@ -14,7 +14,7 @@ SETTINGS = """
 custodian = "8003621566684455"
 public_url = "https://mdg.example.org"
 data = "{folder}/data"
-folders = ["{folder}/images"]
+sources = [{{ kind = "folder", name = "dicom", path = "{folder}/images" }}]
 bind = "127.0.0.1:{port}"
 admin_bind = "127.0.0.1:0"
 default_issuer = "DEMO"

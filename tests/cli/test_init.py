@@ -18,10 +18,13 @@ ANSWERS = {
 }
 
 
+SOURCES = '[{{ kind = "folder", name = "dicom", path = "{}" }}]'
+
+
 def filled(file: Path, folder: Path) -> str:
     """The file as an operator leaves it."""
     text = file.read_text()
-    for name, value in {**ANSWERS, "data": f'"{folder / "data"}"', "folders": f'["{folder}"]'}.items():
+    for name, value in {**ANSWERS, "data": f'"{folder / "data"}"', "sources": SOURCES.format(folder)}.items():
         text, found = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
         assert found == 1, name
     return text

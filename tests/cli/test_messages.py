@@ -323,10 +323,25 @@ def test_a_full_disk_says_what_is_needed(
     assert (said.code, said.err) == (4, f"mdg: {tmp_path}: 2.1 MB needed, 0.1 MB free\n")
 
 
+TWO = '[[sources]]\nkind = "folder"\nname = "ct"\npath = "/data/ct"\n'
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('folders = "study"', 'folders: a list, as in ["one", "two"]'),
+        ('allow = "study"', 'allow: a list, as in ["one", "two"]'),
+        (
+            'folders = ["/data"]',
+            'folders: no such setting (PATH, line 9); write sources = [{ kind = "folder',
+        ),
+        ('[[sources]]\nkind = "s3"\nname = "a"', "sources.0.kind: is one of 'folder'"),
+        ('[[sources]]\nkind = "folder"\nname = "A b"\npath = "/data"', "sources.0.name: at most 32 small letters"),
+        ('[[sources]]\nkind = "folder"\nname = "a"', "sources.0.path is required"),
+        ('[[sources]]\nkind = "folder"\nname = "a"\npath = []', "sources.0.path: is empty"),
+        ('[[sources]]\nkind = "folder"\nname = "received"\npath = "/a"', "sources.0.name: received names what others"),
+        (f"{TWO}{TWO}", "sources.1.name: ct is the name of sources.0 too"),
+        (f"{TWO}{TWO.replace('ct', 'mr', 1)}", "sources.1.path: /data/ct shares files with /data/ct of sources.0"),
+        (f"{TWO}{TWO.replace('ct', 'all', 1).replace('/ct', '')}", "sources.1.path: /data shares files with /data/ct"),
         ('issuers = ["https://as.example.org"]', "issuers.0: a table with settings of its own; mdg init writes"),
         ('publicurl = "https://x.example.org"', "publicurl: no such setting (PATH, line 9); did you mean public_url?"),
         ("[capabilities]\nretreival = true", "(PATH, line 10); did you mean retrieval?"),
@@ -378,7 +393,14 @@ def test_the_settings_that_are_shown_can_be_read_back(mdg: Mdg, tmp_path: Path) 
     path, again = tmp_path / "mdg.toml", tmp_path / "again.toml"
     path.write_text(
         f"""{SETTINGS}
-folders = ["/data/a", "/data/b"]
+[[sources]]
+kind = "folder"
+name = "ct"
+path = "/data/ct"
+[[sources]]
+kind = "folder"
+name = "archive"
+path = ["/data/a", "/data/b"]
 [[issuers]]
 iss = "https://one.example.org"
 jwks_url = "https://one.example.org/jwks"
@@ -398,7 +420,21 @@ discovery = 2027-01-01
         tomllib.loads(again.read_text())
         shown, read = (mdg("config", "show", "--config", one, "--json").json() for one in (path, again))
         assert read == shown
-    assert f'folders = ["/data/a", "/data/b"]  # {path}' in again.read_text()
+    assert again.read_text().count(f"[[sources]]  # {path}") == 2
+    assert 'path = ["/data/a", "/data/b"]' in again.read_text()
+
+
+def test_a_source_can_be_named_by_the_environment(mdg: Mdg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mdg.toml"
+    path.write_text(SETTINGS)
+    monkeypatch.setenv("MDG_SOURCES__CT__KIND", "folder")
+    monkeypatch.setenv("MDG_SOURCES__CT__PATH", "/data/ct")
+    shown = mdg("config", "show", "--config", path, "--origin", "--json").json()["settings"]["sources"]
+    assert shown == {"value": [{"kind": "folder", "name": "ct", "path": ["/data/ct"]}], "origin": "MDG_SOURCES"}
+    monkeypatch.setenv("MDG_FOLDERS", '["/data"]')
+    said = mdg("config", "show", "--config", path)
+    assert said.code == 2
+    assert 'MDG_FOLDERS: no such setting; write sources = [{ kind = "folder"' in said.err
 
 
 @pytest.mark.parametrize("name", ["a\x1bb", "a\nb"])

@@ -15,9 +15,11 @@ from tests.identities import write_identity_csv
 from tests.receiver import receiving, until
 from tests.web.conftest import second_gateway
 
+from mdg.cli.serve import folder_source
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, made_up
 from mdg.sandbox.phantom import PATIENT_ID, write_phantom
+from mdg.sources import watcher
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +51,7 @@ async def test_uc_d4_recent_chest_imaging_is_found_and_older_or_other_imaging_is
     old = study(images / "old", 2, StudyDate="20190501")
     knee = study(images / "knee", 3, StudyDate="20260502", BodyPartExamined="KNEE")
     x_ray = study(images / "x-ray", 4, StudyDate="20260503", Modality="DX")
-    async with start(folders=(images,)) as gateway:
+    async with start(sources=folder_source([images])) as gateway:
         everything = (await gateway.consumer.search()).json()
         (thorax,) = {
             f"{series['bodySite']['system']}|{series['bodySite']['code']}"
@@ -68,8 +70,8 @@ async def test_uc_r3_several_prior_studies_of_a_patient_are_retrieved_one_by_one
     images = tmp_path / "images"
     wanted = {study(images / str(seed), seed, StudyDate=f"202{seed}0501") for seed in (1, 2, 3)}
     async with (
-        start(folders=(images,)) as provider,
-        second_gateway(start, provider, folders=(), identity=None) as coordinator,
+        start(sources=folder_source([images])) as provider,
+        second_gateway(start, provider, sources=(), identity=None) as coordinator,
     ):
         for uid in uids((await provider.consumer.search()).json()):
             wish = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI), "study": uid}
@@ -91,7 +93,7 @@ async def test_uc_s1_of_a_panel_of_patients_each_is_told_about_alone(
         receiving() as of_first,
         receiving() as of_second,
         start(
-            folders=(images,),
+            sources=folder_source([images]),
             capabilities={"subscription": True},
             subscribers={EXAMPLE_CONSUMER: (of_first.origin, of_second.origin)},
         ) as gateway,
@@ -104,7 +106,7 @@ async def test_uc_s1_of_a_panel_of_patients_each_is_told_about_alone(
             assert made.status_code == 201, made.text
         await until(lambda: of_first.kinds == of_second.kinds == ["handshake"])
         await anyio.to_thread.run_sync(lambda: study(images / "new", 9, PatientID="SECOND"))
-        await gateway.rooms.folder.scan()
+        await watcher.scan(gateway.rooms.sources)
         await until(lambda: len(of_second.taken) == 1)
         (focus,) = of_second.taken.values()
         assert focus is not None

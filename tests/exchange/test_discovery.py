@@ -24,8 +24,7 @@ from mdg.identity.enrichment import Claim, replace_csv
 from mdg.model.found import Found, FoundPatients
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import Patient, Series, StoredInstance, Study, StudyKey
-from mdg.model.located import Located
-from mdg.model.query import Detail, Field, Filter, OneOf, Query
+from mdg.model.query import Detail, Field, Filter, OneOf, Query, matches
 from mdg.model.request import Requester
 from mdg.sandbox.identifiers import made_up
 from mdg.store import Store
@@ -56,27 +55,15 @@ class Shelf:
             raise self.fault
         return self.studies
 
-    async def find(self, patients: Sequence[LocalId]) -> Sequence[Study]:
-        return [study for study in await self._answer() if study.patient in patients]
+    async def find(self, query: Query) -> Sequence[Study]:
+        return [study for study in await self._answer() if matches(query, study)]
 
     async def patient(self, local: LocalId) -> Patient | None:
         known = any(study.patient == local for study in await self._answer())
         return Patient("pt-1", local, "Phantom", ("Ada",), "1970-01-31", "F") if known else None
 
-    async def patient_by_id(self, id: str) -> Patient | None:  # noqa: A002 -- the word of the protocol
-        return await self.patient(LOCAL) if id == "pt-1" else None
-
     async def owner(self, uid: str) -> LocalId | None:
         return next((study.patient for study in await self._answer() if study.key.uid == uid), None)
-
-    async def suspect(self, located: Located) -> None:
-        raise NotImplementedError
-
-    async def study(self, uid: str, patients: Sequence[LocalId]) -> Study | None:
-        return next((study for study in await self.find(patients) if study.key.uid == uid), None)
-
-    async def study_by_id(self, logical_id: str, patients: Sequence[LocalId]) -> Study | None:
-        return next((study for study in await self.find(patients) if study.id == logical_id), None)
 
     async def instances(self, key: StudyKey) -> Sequence[StoredInstance]:
         return []

@@ -8,8 +8,10 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.find import find
 from tests.web.conftest import Start
 
+from mdg.cli.serve import folder_source
 from mdg.errors import InputOutput
 from mdg.model.identity import HpiO, LocalId
 from mdg.sandbox.identifiers import EXAMPLE_PROVIDER
@@ -62,7 +64,7 @@ async def test_what_is_swapped_between_listing_and_reading_is_a_problem(
         report = await source.scan()
         async with store.read() as connection:
             problems = await index.file_problems(connection, custodian)
-        assert await source.find([LocalId("OUTSIDE", ISSUER)]) == []
+        assert await find(source, [LocalId("OUTSIDE", ISSUER)]) == []
     assert report.problems == len(problems) == (2 if what == "folder" else 1)
     assert {problem.code for problem in problems} == {"E_SOURCE"}
     said = "is not a regular file" if what == "pipe" else "links are not followed"
@@ -73,7 +75,7 @@ async def test_what_is_swapped_after_indexing_is_not_packed(start: Start, tmp_pa
     """Equal bytes do not help: a link is refused before they are looked at."""
     images = tmp_path / "images"
     write_phantom(images / "study", slices=2)
-    async with start(folders=(images,)) as running:
+    async with start(sources=folder_source([images])) as running:
         study = (await running.consumer.search()).json()["entry"][0]["resource"]
         uid = study["identifier"][0]["value"].removeprefix("urn:oid:")
         path = f"/api/jmix?studyInstanceUid={uid}"

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.find import find, find_study
 from tests.statements import ran
 
 from mdg.access import RecordedConsents, utc_now
@@ -16,6 +17,7 @@ from mdg.exchange.holdings import Holdings
 from mdg.identity import Identities
 from mdg.identity.enrichment import whose
 from mdg.model.identity import HpiO, Ihi, LocalId
+from mdg.model.query import Field
 from mdg.sources.folder import FolderSource
 from mdg.store import Store
 
@@ -36,9 +38,9 @@ async def test_each_question_about_one_person_is_answered_by_indexes(tmp_path: A
             await identities.ihi_of(LocalId("P1", "RMH"))
             await identities.people("1.2.3")
             await identities.problems()
-            await source.find([LocalId("P1", "RMH")])
-            await source.study("1.2.3", [LocalId("P1", "RMH")])
-            await source.study_by_id("0" * 32, [LocalId("P1", "RMH")])
+            await find(source, [LocalId("P1", "RMH")])
+            await find_study(source, "1.2.3", [LocalId("P1", "RMH")])
+            await find_study(source, "0" * 32, [LocalId("P1", "RMH")], Field.LOGICAL_ID)
             await holdings.whose("1.2.3")
             async with store.read() as connection:
                 await connection.execute(stale)

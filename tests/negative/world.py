@@ -26,14 +26,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from tests.authority import ACT_REASON, CUSTODIAN, ORGANISATION, OTHER_PATIENT, PATIENT, Json
+from tests.find import find
 from tests.identities import write_identity_csv
 from tests.negative.forgery import Forgery
 from tests.statements import Costs
 
 from mdg.app import Rooms, create_admin, create_public, open_gateway
-from mdg.config import Capabilities, IssuerSettings, Settings
+from mdg.config import Capabilities, FolderSettings, IssuerSettings, Settings
 from mdg.keys import Card, Ed25519Key, X25519Key
 from mdg.sandbox.phantom import write_phantom
+from mdg.sources import watcher
 from mdg.web.server import listen
 
 IHI_SYSTEM = "http://ns.electronichealth.net.au/id/hi/ihi/1.0"
@@ -301,7 +303,7 @@ def _settings(folder: Path, services: str, public_url: str, admin_bind: str) -> 
         public_url=public_url,
         admin_bind=admin_bind,
         data=folder / "data",
-        folders=(folder / "images",),
+        sources=(FolderSettings(kind="folder", name="folder", path=(folder / "images",)),),
         default_issuer="DEMO",
         time_zone="Australia/Brisbane",  # type: ignore[arg-type]  # read by a validator
         issuers=(*issuers, down),
@@ -319,10 +321,10 @@ async def _fill(world: World, folder: Path) -> None:
         await anyio.to_thread.run_sync(draw)
     table = write_identity_csv(folder / "identity.csv", {"DEMO-0001": PATIENT, "DEMO-0002": OTHER_PATIENT})
     await world.rooms.identities.load_csv(table)
-    await world.rooms.folder.scan()
+    await watcher.scan(world.rooms.sources)
     for word, ihi in (("", PATIENT), ("other_", OTHER_PATIENT)):
         local = await world.rooms.identities.local_ids(ihi)
-        (study,) = await world.rooms.folder.find(local)
+        (study,) = await find(world.rooms.sources[0], local)
         world.words |= {f"{word}patient": str(ihi), f"{word}study": study.id, f"{word}uid": study.key.uid}
         world.words[f"{word}patient_id"] = study.patient_id
     world.words |= {

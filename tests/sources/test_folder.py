@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.dicom.made import disk_directory
+from tests.find import find, find_study
 from tests.statements import ran
 
 from mdg._core import digest_file
@@ -25,7 +26,10 @@ from mdg.jobs.events import SETTLED, event
 from mdg.jobs.table import State, listed
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
+from mdg.model.query import Field
+from mdg.sources import watcher
 from mdg.sources.folder import FolderSource
+from mdg.sources.scan import ScanReport
 from mdg.store import Store, index
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +49,7 @@ async def test_a_study_is_found_with_its_facts(source: FolderSource, images: Pat
     write(images / "other" / "3.dcm", series="1.2.3.2", number=3, Modality=None, SeriesNumber="-7")
     report = await source.scan()
     assert (report.seen, report.read, report.studies, report.instances, report.settled) == (3, 3, 1, 3, 1)
-    (study,) = await source.find([P1])
+    (study,) = await find(source, [P1])
     assert study.key == StudyKey(CUSTODIAN, "1.2.3", 1)
     assert (study.started, study.description, study.accession) == ("2024-01-15T09:30:00+11:00", "Head", "A1")
     assert study.modalities == ("MR", "OT")
@@ -62,7 +66,9 @@ async def test_a_study_is_found_with_its_facts(source: FolderSource, images: Pat
     assert [(file.located.key, file.located.sha256) for file in files[:2]] == [
         (str(path), sha256(path.read_bytes()).digest()) for path in paths
     ]
-    assert await source.study("1.2.3", [P1]) == await source.study_by_id(study.id, [P1]) == study
+    assert (
+        await find_study(source, "1.2.3", [P1]) == await find_study(source, study.id, [P1], Field.LOGICAL_ID) == study
+    )
 
 
 async def test_a_study_in_nested_folders_is_told_by_the_first_of_its_files(
@@ -93,7 +99,7 @@ async def test_the_check_table_of_a_large_file_is_read_by_the_piece(
     pieces = 2 * index.BLOCK + 3
     path = write(images / "1.dcm", PixelData=random.Random(1).randbytes((pieces - 1) * index.PIECE))
     await source.scan()
-    (study,) = await source.find([P1])
+    (study,) = await find(source, [P1])
     (stored,) = await source.instances(study.key)
     whole = digest_file(str(path)).check
     assert len(whole) == pieces * index.CHECK
@@ -138,7 +144,7 @@ async def test_a_changed_study_is_a_new_version(source: FolderSource, images: Pa
     await source.scan()
     write(second, number=2, StudyDescription="Head and neck")
     assert (await source.scan()).read == 1
-    study = await source.study("1.2.3", [P1])
+    study = await find_study(source, "1.2.3", [P1])
     assert study is not None
     assert (study.key.version, study.instances) == (2, 2)
     with pytest.raises(NotFound):
@@ -146,7 +152,7 @@ async def test_a_changed_study_is_a_new_version(source: FolderSource, images: Pa
     second.unlink()
     report = await source.scan()
     assert (report.removed, report.settled) == (1, 1)
-    study = await source.study("1.2.3", [P1])
+    study = await find_study(source, "1.2.3", [P1])
     assert study is not None
     assert (study.key.version, study.instances) == (3, 1)
     assert [file.located.key for file in await source.instances(study.key)] == [str(first)]
@@ -158,11 +164,11 @@ async def test_versions_go_on_counting_after_a_study_was_gone(source: FolderSour
     await source.scan()
     shutil.rmtree(images / "a")
     assert (await source.scan()).removed == 1
-    assert await source.study("1.2.3", [P1]) is None
-    assert [study.key.uid for study in await source.find([P1])] == ["1.2.4"]
+    assert await find_study(source, "1.2.3", [P1]) is None
+    assert [study.key.uid for study in await find(source, [P1])] == ["1.2.4"]
     write(images / "a" / "1.dcm")
     await source.scan()
-    study = await source.study("1.2.3", [P1])
+    study = await find_study(source, "1.2.3", [P1])
     assert study is not None
     assert study.key.version == 3
 
@@ -234,10 +240,10 @@ async def test_several_studies_and_patients_share_a_folder(source: FolderSource,
     write(images / "1.dcm")
     write(images / "2.dcm", study="1.2.4", series="1.2.4.1", PatientID="P2", IssuerOfPatientID=None)
     await source.scan()
-    assert [study.key.uid for study in await source.find([P1])] == ["1.2.3"]
-    assert [study.key.uid for study in await source.find([LocalId("P2", "RMH")])] == ["1.2.4"]
-    assert await source.find([]) == []
-    assert await source.find([LocalId("P1", "OTHER")]) == []
+    assert [study.key.uid for study in await find(source, [P1])] == ["1.2.3"]
+    assert [study.key.uid for study in await find(source, [LocalId("P2", "RMH")])] == ["1.2.4"]
+    assert await find(source, []) == []
+    assert await find(source, [LocalId("P1", "OTHER")]) == []
 
 
 async def test_mixed_patients_in_one_study_are_not_shown(
@@ -246,16 +252,16 @@ async def test_mixed_patients_in_one_study_are_not_shown(
     write(images / "1.dcm", ihi="8003608833357361")
     write(images / "2.dcm", number=2, PatientID="P2", ihi="8003608166690503")
     await source.scan()
-    assert await source.find([P1, LocalId("P2", "RMH")]) == []
-    assert await source.study("1.2.3", [P1]) is None
+    assert await find(source, [P1, LocalId("P2", "RMH")]) == []
+    assert await find_study(source, "1.2.3", [P1]) is None
     (problem,) = await identities.problems()
     assert problem.code == "mixed-patients"
     assert f"{images}/1.dcm and {images}/2.dcm" in problem.message
     assert await identities.local_ids(Ihi("8003608833357361")) == []
     write(images / "2.dcm", number=2, ihi="8003608833357361")
     await source.scan()
-    assert await source.study("1.2.3", [P1]) is not None
-    assert len(await source.find([P1])) == 1
+    assert await find_study(source, "1.2.3", [P1]) is not None
+    assert len(await find(source, [P1])) == 1
 
 
 async def test_two_contents_for_one_instance_are_not_shown_and_two_copies_count_once(
@@ -264,11 +270,11 @@ async def test_two_contents_for_one_instance_are_not_shown_and_two_copies_count_
     write(images / "1.dcm")
     shutil.copy(images / "1.dcm", images / "copy.dcm")
     await source.scan()
-    (study,) = await source.find([P1])
+    (study,) = await find(source, [P1])
     assert study.instances == len(await source.instances(study.key)) == 1
     write(images / "copy.dcm", StudyDescription="another")
     await source.scan()
-    assert await source.study("1.2.3", [P1]) is None
+    assert await find_study(source, "1.2.3", [P1]) is None
     (problem,) = await identities.problems()
     assert problem.code == "duplicate-instance"
     assert f"{images}/1.dcm and {images}/copy.dcm" in problem.message
@@ -313,7 +319,7 @@ async def test_a_folder_that_left_the_settings_is_forgotten(
     (tmp_path / "new").mkdir()
     other = FolderSource(store, CUSTODIAN, [tmp_path / "new"], default_issuer="RMH", time_zone=source._terms.time_zone)
     assert (await other.scan()).removed == 1
-    assert await source.study("1.2.3", [P1]) is None
+    assert await find_study(source, "1.2.3", [P1]) is None
 
 
 async def test_rebuild_reads_every_file_again_and_keeps_the_version(
@@ -321,10 +327,10 @@ async def test_rebuild_reads_every_file_again_and_keeps_the_version(
 ) -> None:
     write(images / "1.dcm")
     await source.scan()
-    before = await source.study("1.2.3", [P1])
+    before = await find_study(source, "1.2.3", [P1])
     report = await source.scan(rebuild=True)
     assert (report.read, report.settled) == (1, 0)
-    assert await source.study("1.2.3", [P1]) == before
+    assert await find_study(source, "1.2.3", [P1]) == before
 
 
 async def test_watching_settles_a_folder_once_it_is_quiet(
@@ -336,7 +342,7 @@ async def test_watching_settles_a_folder_once_it_is_quiet(
     write(images / "a" / "1.dcm")
 
     async def instances(uid: str) -> int:
-        study = await watched.study(uid, [P1])
+        study = await find_study(watched, uid, [P1])
         return study.instances if study else 0
 
     async def until(uid: str, count: int) -> None:
@@ -345,13 +351,13 @@ async def test_watching_settles_a_folder_once_it_is_quiet(
                 await anyio.sleep(0.05)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watched.watch)
+        tasks.start_soon(watcher.follow, watched)
         await until("1.2.3", 1)
         for number in range(1, 6):
             write(images / "b" / f"{number}.dcm", study="1.2.4", series="1.2.4.1", number=number)
             await anyio.sleep(0.02)
         await until("1.2.4", 5)
-        study = await watched.study("1.2.4", [P1])
+        study = await find_study(watched, "1.2.4", [P1])
         assert study is not None
         assert study.key.version == 1
         (images / "b" / "5.dcm").unlink()
@@ -372,11 +378,11 @@ async def test_watching_settles_no_study_that_is_still_being_written(
     seen: list[tuple[int, int]] = []
 
     async def look() -> None:
-        if study := await watched.study("1.2.4", [P1]):
+        if study := await find_study(watched, "1.2.4", [P1]):
             seen.append((study.key.version, study.instances))
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watched.watch)
+        tasks.start_soon(watcher.follow, watched)
         await anyio.sleep(1)
         for number in range(1, 31):
             where = images / "b" / (f"{number // 10}" if folder == "each series" else "")
@@ -400,11 +406,11 @@ async def test_a_study_settles_while_other_files_of_its_folder_never_rest(
     images.mkdir(exist_ok=True)
     log = images / "import.log"
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watched.watch)
+        tasks.start_soon(watcher.follow, watched)
         await anyio.sleep(1)
         write(images / "1.dcm")
         with anyio.fail_after(30):
-            while await watched.study("1.2.3", [P1]) is None:
+            while await find_study(watched, "1.2.3", [P1]) is None:
                 log.write_text("a line\n")
                 await anyio.sleep(0.1)
         tasks.cancel_scope.cancel()
@@ -414,11 +420,15 @@ async def test_a_study_that_never_rests_settles_at_the_second_whole_scan(
     images: Path, source: FolderSource, write: Write
 ) -> None:
     write(images / "1.dcm")
-    everything = [(str(images.resolve()), True)]
-    await source._scan(everything, whole=True, still=False)
-    assert await source.study("1.2.3", [P1]) is None
+
+    async def scan_restless() -> None:
+        async for uids in source._pass(ScanReport(), source._everything, whole=True, still=False):
+            await source.settle(uids)
+
+    await scan_restless()
+    assert await find_study(source, "1.2.3", [P1]) is None
     write(images / "2.dcm", number=2)
-    await source._scan(everything, whole=True, still=False)
-    study = await source.study("1.2.3", [P1])
+    await scan_restless()
+    study = await find_study(source, "1.2.3", [P1])
     assert study is not None
     assert study.instances == 2

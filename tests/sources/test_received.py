@@ -11,9 +11,11 @@ import anyio
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.databases import make_read_only
+from tests.find import find, find_study
 
 from mdg import envelope
 from mdg.errors import NotFound, Refused, Unavailable
+from mdg.exchange.reception import keep
 from mdg.identity import Identities
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
@@ -34,11 +36,11 @@ async def test_an_arrived_study_is_kept_and_found_by_the_ihi_of_its_envelope(
     received: ReceivedSource, identities: Identities, tmp_path: Path, arrive: Arrive
 ) -> None:
     folder, report = await arrive()
-    key = await received.add(folder, report)
+    key = await keep(received, folder, report)
     assert key == StudyKey(CUSTODIAN, "1.2.3", 1)
     assert not folder.exists()
     assert list(await identities.local_ids(IHI)) == [LocalId("P1", f"{CUSTODIAN.uri}#RMH")]
-    (study,) = await received.find(await identities.local_ids(IHI))
+    (study,) = await find(received, await identities.local_ids(IHI))
     assert study.key == key
     files = await received.instances(key)
     assert len(files) == report.instances == 2
@@ -49,10 +51,10 @@ async def test_an_arrived_study_is_kept_and_found_by_the_ihi_of_its_envelope(
 
 
 async def test_a_second_arrival_replaces_the_first(received: ReceivedSource, tmp_path: Path, arrive: Arrive) -> None:
-    first = await received.add(*await arrive())
-    same = await received.add(*await arrive())
+    first = await keep(received, *await arrive())
+    same = await keep(received, *await arrive())
     assert same == first
-    more = await received.add(*await arrive(instances=3))
+    more = await keep(received, *await arrive(instances=3))
     assert more == replace(first, version=2)
     assert len(await received.instances(more)) == 3
     with pytest.raises(NotFound):
@@ -67,8 +69,8 @@ async def test_a_study_is_not_kept_when_what_is_written_with_it_is_not(
         raise Unavailable(reason="audit")
 
     with pytest.raises(Unavailable):
-        await received.add(*await arrive(), also=fail)
-    assert await received.study("1.2.3", THEIRS) is None
+        await keep(received, *await arrive(), also=fail)
+    assert await find_study(received, "1.2.3", THEIRS) is None
     assert not list((tmp_path / "data" / "received").rglob("*.dcm"))
 
 
@@ -81,8 +83,8 @@ async def test_a_study_that_is_being_written_when_its_taker_leaves_keeps_its_fil
         async def leave(_: AsyncConnection) -> None:
             scope.cancel()
 
-        await received.add(*await arrive(), also=leave)
-    study = await received.study("1.2.3", THEIRS)
+        await keep(received, *await arrive(), also=leave)
+    study = await find_study(received, "1.2.3", THEIRS)
     assert study is not None
     assert all(Path(file.located.key).is_file() for file in await received.instances(study.key))
 
@@ -99,8 +101,8 @@ async def test_a_study_whose_commit_is_done_though_its_answer_was_lost_keeps_its
 
     monkeypatch.setattr(store, "write", lose)
     with pytest.raises(Unavailable):
-        await received.add(*await arrive())
-    study = await received.study("1.2.3", THEIRS)
+        await keep(received, *await arrive())
+    study = await find_study(received, "1.2.3", THEIRS)
     assert study is not None
     assert all(Path(file.located.key).is_file() for file in await received.instances(study.key))
 
@@ -110,10 +112,10 @@ async def test_one_study_in_two_sources_never_has_one_key_for_two_contents(
 ) -> None:
     write(images / "own.dcm")
     await source.scan()
-    arrived = await received.add(*await arrive())
+    arrived = await keep(received, *await arrive())
     write(images / "later.dcm", number=2)
     await source.scan()
-    own = await source.study("1.2.3", [LocalId("P1", "RMH")])
+    own = await find_study(source, "1.2.3", [LocalId("P1", "RMH")])
     assert own is not None
     assert (arrived.version, own.key.version) == (2, 3)
     assert await received.instances(arrived)
@@ -131,7 +133,7 @@ async def test_what_would_be_in_quarantine_is_refused_on_arrival(
         case "another IHI":
             folder, report = await arrive(said="8003608166690503", ihi=IHI)
         case "earlier study":
-            await received.add(*await arrive(study="1.2.9", series="1.2.9.1"))
+            await keep(received, *await arrive(study="1.2.9", series="1.2.9.1"))
             folder, report = await arrive(said=OTHER)
         case _:
             folder, report = await arrive()
@@ -141,9 +143,9 @@ async def test_what_would_be_in_quarantine_is_refused_on_arrival(
             report = replace(report, instances=3)
     before = await identities.local_ids(IHI)
     with pytest.raises(Refused, match="E_DICOM_IDENTITY") as refused:
-        await received.add(folder, report)
+        await keep(received, folder, report)
     assert "P1" not in str(refused.value)
-    assert await received.study("1.2.3", THEIRS) is None
+    assert await find_study(received, "1.2.3", THEIRS) is None
     assert await identities.problems() == []
     assert await identities.local_ids(IHI) == before
     assert not folder.exists()
@@ -156,17 +158,17 @@ async def test_a_file_without_an_issuer_has_the_one_that_the_others_name(
 ) -> None:
     folder, report = await arrive(instances=1, IssuerOfPatientID=named[0])
     write(folder / "dicom" / "second.dcm", number=2, IssuerOfPatientID=named[1])
-    await received.add(folder, replace(report, instances=2))
+    await keep(received, folder, replace(report, instances=2))
     (theirs,) = await identities.local_ids(IHI)
     assert theirs == LocalId("P1", CUSTODIAN.uri + ("#RMH" if any(named) else ""))
-    assert await received.study("1.2.3", [theirs]) is not None
+    assert await find_study(received, "1.2.3", [theirs]) is not None
 
 
 @pytest.mark.parametrize("issuer", ["", "RMH"], ids=["no issuer", "our issuer"])
 async def test_a_number_of_the_sender_is_never_a_number_of_ours(
     received: ReceivedSource, identities: Identities, arrive: Arrive, issuer: str
 ) -> None:
-    await received.add(*await arrive(IssuerOfPatientID=issuer))
+    await keep(received, *await arrive(IssuerOfPatientID=issuer))
     assert await identities.ihi_of(LocalId("P1", "RMH")) is None
     assert await received.patient(LocalId("P1", "RMH")) is None
     (theirs,) = await identities.local_ids(IHI)
@@ -177,18 +179,18 @@ async def test_only_what_was_asked_for_is_kept(received: ReceivedSource, arrive:
     for uid, ihi in (("1.2.4", IHI), ("1.2.3", OTHER)):
         folder, report = await arrive()
         with pytest.raises(Refused, match="E_DICOM_IDENTITY"):
-            await received.add(folder, report, uid=uid, ihi=ihi)
+            await keep(received, folder, report, uid=uid, ihi=ihi)
         assert not folder.exists()
-    assert await received.study("1.2.3", THEIRS) is None
-    assert (await received.add(*await arrive(), uid="1.2.3", ihi=IHI)).version == 1
+    assert await find_study(received, "1.2.3", THEIRS) is None
+    assert (await keep(received, *await arrive(), uid="1.2.3", ihi=IHI)).version == 1
 
 
 async def test_a_study_of_one_person_is_not_replaced_by_another_persons(
     received: ReceivedSource, identities: Identities, arrive: Arrive
 ) -> None:
-    key = await received.add(*await arrive())
+    key = await keep(received, *await arrive())
     with pytest.raises(Refused, match="E_DICOM_IDENTITY"):
-        await received.add(*await arrive(instances=3, said=OTHER))
+        await keep(received, *await arrive(instances=3, said=OTHER))
     assert len(await received.instances(key)) == 2
     assert await identities.local_ids(OTHER) == []
 
@@ -209,13 +211,13 @@ async def test_a_study_that_is_not_whole_leaves_nothing(
         folder, report = await arrive()
         await damage(folder)
         with pytest.raises(Refused) as caught:
-            await received.add(folder, report)
+            await keep(received, folder, report)
         assert caught.value.code == code
         assert not folder.exists()
     folder, report = await arrive()
     with pytest.raises(Refused, match="E_DICOM_IDENTITY"):
-        await received.add(folder, replace(report, study_uid="1.2.4"))
-    assert await received.study("1.2.3", THEIRS) is None
+        await keep(received, folder, replace(report, study_uid="1.2.4"))
+    assert await find_study(received, "1.2.3", THEIRS) is None
     assert not list((tmp_path / "data").glob("received/*/*"))
 
 
@@ -225,7 +227,7 @@ async def test_a_study_that_the_store_cannot_keep_leaves_nothing(
     await store.write(make_read_only)
     folder, report = await arrive()
     with pytest.raises(Unavailable):
-        await received.add(folder, report)
+        await keep(received, folder, report)
     assert not folder.exists()
     assert not list((tmp_path / "data").glob("received/*/*"))
 
@@ -233,7 +235,7 @@ async def test_a_study_that_the_store_cannot_keep_leaves_nothing(
 async def test_what_a_crash_left_is_swept_and_what_is_indexed_stays(
     received: ReceivedSource, tmp_path: Path, arrive: Arrive
 ) -> None:
-    key = await received.add(*await arrive())
+    key = await keep(received, *await arrive())
     left, _ = await arrive()
     root = tmp_path / "data" / "received"
     shutil.move(left, root / "1.2.3" / "0123456789abcdef")

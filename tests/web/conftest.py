@@ -16,6 +16,7 @@ from tests.identities import write_identity_csv
 from tests.statements import Costs
 
 from mdg.app import Rooms, create_admin, create_public, open_gateway
+from mdg.cli.serve import folder_source
 from mdg.client import Tokens
 from mdg.config import Settings
 from mdg.keys import Keyring
@@ -23,6 +24,7 @@ from mdg.model.identity import HpiO, Ihi
 from mdg.outbound import Outbound
 from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
 from mdg.sandbox.phantom import ISSUER, write_phantom
+from mdg.sources import watcher
 from mdg.web.server import listen
 
 DISCOVERY = ("system/ImagingStudy.rs", "system/Endpoint.rs", "system/Patient.rs")
@@ -140,18 +142,19 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, phantom: Path) -> Start:
-    """Starts gateways: `async with start(**settings) as running`; `decide=`, `clock=` and `trust_clock=` go to it."""
+    """Starts gateways: `async with start(**settings) as running`; `decide=`, `clock=`, `kinds=` and `trust_clock=` go
+    to `open_gateway`."""
 
     @asynccontextmanager
     async def run(name: str = "provider", **given: Any) -> AsyncIterator[Running]:
-        replaced = {what: given.pop(what) for what in ("decide", "clock", "trust_clock") if what in given}
+        replaced = {what: given.pop(what) for what in ("decide", "clock", "kinds", "trust_clock") if what in given}
         public, admin = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         url, admin_url = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in (public, admin))
         csv = write_identity_csv(tmp_path / f"{name}.csv")
         values: dict[str, Any] = {
             "custodian": EXAMPLE_PROVIDER,
             "data": tmp_path / name,
-            "folders": (phantom,),
+            "sources": folder_source([phantom]),
             "identity": csv,
             "default_issuer": ISSUER,
             "time_zone": "Australia/Sydney",
@@ -168,7 +171,7 @@ def start(tmp_path: Path, phantom: Path) -> Start:
             try:
                 if settings.identity:
                     await rooms.identities.load_csv(settings.identity)
-                await rooms.folder.scan()
+                await watcher.scan(rooms.sources)
                 sandbox = rooms.directory_url
                 async with (
                     Outbound([url, sandbox.removesuffix("/sandbox")], True) as outbound,

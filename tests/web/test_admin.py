@@ -11,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from mdg.app import create_admin, create_public
+from mdg.cli.serve import folder_source
 from mdg.fhir.search import SEARCHES
 from mdg.sandbox.phantom import write_phantom
 from mdg.web.asking import FORM
@@ -88,7 +89,7 @@ async def test_health_counts_what_the_list_of_problems_names(start: Start, tmp_p
     write_phantom(images, slices=1)
     (images / "README").write_text("no DICOM")
     (images / ".DS_Store").write_text("no problem")
-    async with start(folders=(images,), identity=None) as gateway:
+    async with start(sources=folder_source([images]), identity=None) as gateway:
         problems = (await gateway.consumer.http.get(f"{gateway.admin}/problems")).json()["problems"]
         health = (await gateway.consumer.http.get(f"{gateway.admin}/health")).json()
     assert [one["code"] for one in problems] == ["E_NOT_DICOM", "no-ihi"]

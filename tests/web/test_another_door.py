@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from mdg.app import Rooms
+from mdg.cli.serve import folder_source
 from mdg.model.found import Found, FoundStudy
 from mdg.model.query import Field, OneOf, Query
 from mdg.sandbox.phantom import write_phantom
@@ -102,7 +103,7 @@ async def nobody(about: Mapping[str, Any]) -> dict[str, Any]:
 async def test_another_standard_renders_the_same_story(start: Start, tmp_path: Path) -> None:
     for seed in (1, 2):
         write_phantom(tmp_path / "images" / str(seed), seed=seed, slices=1)
-    async with start(folders=(tmp_path / "images",)) as gateway:
+    async with start(sources=folder_source([tmp_path / "images"])) as gateway:
         bundle = (await gateway.consumer.search(_count="1")).json()
         by_fhir = bundle["entry"][0]["resource"]
         transport = httpx2.ASGITransport(application(gateway.rooms, gateway.url))

@@ -73,7 +73,7 @@ async def test_every_record_of_every_door_fits_the_profile_that_it_claims(start:
 async def test_both_sides_of_a_retrieval_and_a_registration_fit_their_profiles(start: Start) -> None:
     async with (
         start(capabilities={"registration": True}) as provider,
-        second_gateway(start, provider, folders=(), identity=None) as receiver,
+        second_gateway(start, provider, sources=(), identity=None) as receiver,
     ):
         asked = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI)}
         answer = await provider.consumer.http.post(f"{receiver.admin}/retrievals", json=asked, timeout=30)

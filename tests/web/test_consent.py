@@ -14,6 +14,7 @@ from tests.web.test_guarantees import EVERY_DOOR, calls, make
 from tests.web.test_retrieval import get, granted
 
 from mdg.access.consents import MOST
+from mdg.cli.serve import folder_source
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, made_up
 from mdg.sandbox.phantom import write_phantom
@@ -98,7 +99,7 @@ async def test_c21_a_running_download_ends_when_consent_is_withdrawn(
 ) -> None:
     monkeypatch.setattr(bulk, "DECIDE_EVERY", 1 << 20)
     write_phantom(tmp_path / "images" / "ct", slices=40)
-    async with start(folders=(tmp_path / "images",)) as gateway:
+    async with start(sources=folder_source([tmp_path / "images"])) as gateway:
         consumer, received = gateway.consumer, [0]
         uid = (await consumer.search()).json()["entry"][0]["resource"]["identifier"][0]["value"]
         path = f"/api/jmix?studyInstanceUid={uid.removeprefix('urn:oid:')}"
@@ -110,7 +111,9 @@ async def test_c21_a_running_download_ends_when_consent_is_withdrawn(
             assert (await enter(gateway, WITHDRAWN)).status_code == 201
             with pytest.raises(httpx2.RemoteProtocolError):
                 received += [len(piece) async for piece in pieces]
-    async with start(folders=(tmp_path / "images",)) as gateway:  # a stop ends after the records of what ran
+    async with start(
+        sources=folder_source([tmp_path / "images"])
+    ) as gateway:  # a stop ends after the records of what ran
         end = (await gateway.records(answer.headers["x-request-id"]))[-1]
     assert (end["outcome"], end["outcomeDesc"]) == ("8", "aborted-consent")
     assert sum(received) < length

@@ -15,6 +15,7 @@ import pytest
 from tests.identities import write_identity_csv
 from tests.web.test_overload import multiply
 
+from mdg.cli.serve import folder_source
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, made_up
 from mdg.sandbox.phantom import PATIENT_ID, write_phantom
@@ -103,7 +104,7 @@ async def test_a_search_by_the_id_of_a_hidden_study_costs_what_one_by_an_unknown
     write_phantom(tmp_path / "images" / "one", seed=1, slices=1)
     write_phantom(tmp_path / "images" / "two", seed=2, slices=1, patient_id="DEMO-0002")
     table = write_identity_csv(tmp_path / "identity.csv", {PATIENT_ID: EXAMPLE_IHI, "DEMO-0002": OTHER})
-    async with start(folders=(tmp_path / "images",), identity=table) as gateway:
+    async with start(sources=folder_source([tmp_path / "images"]), identity=table) as gateway:
         hidden = (await gateway.consumer.search()).json()["entry"][0]["resource"]["id"]
         form = {"patient.identifier": f"{SYSTEM}|{OTHER}"}
         costs = []

@@ -76,7 +76,7 @@ async def test_a_source_that_is_late_is_not_an_empty_answer(start: Start, monkey
             await anyio.sleep(30)
             raise AssertionError("its time is over")
 
-        monkeypatch.setattr(gateway.rooms.folder, "find", late)
+        monkeypatch.setattr(gateway.rooms.sources[0], "find", late)
         answer = await gateway.consumer.search()
         assert (answer.status_code, answer.json()["issue"][0]["code"]) == (503, "transient")
         assert answer.headers["retry-after"]

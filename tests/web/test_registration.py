@@ -20,8 +20,10 @@ from tests.registry.locators import calling
 from tests.web.conftest import folder_with_phantom
 from tests.web.test_serve import MDG, serving
 
+from mdg.cli.serve import folder_source
 from mdg.registry import Registry
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER
+from mdg.sources import watcher
 
 Start = Callable[..., Any]
 
@@ -45,12 +47,12 @@ async def test_a_study_that_settles_is_registered_and_one_that_goes_is_taken_bac
     folder = folder_with_phantom(tmp_path / "own")
     (folder / "README").write_text("a folder that is empty counts as not mounted")
     async with (
-        start(capabilities=ON, folders=(folder,)) as gateway,
+        start(capabilities=ON, sources=folder_source([folder])) as gateway,
         calling(f"{gateway.url}/sandbox", tmp_path / "asking", EXAMPLE_PROVIDER) as registry,
     ):
         await eventually(lambda: named(registry), [str(uuid5(NAMESPACE_URL, gateway.url))])
         shutil.rmtree(folder / "phantom")
-        await gateway.rooms.folder.scan()
+        await watcher.scan(gateway.rooms.sources)
         await eventually(lambda: named(registry), [])
         answer = await gateway.consumer.search()
         assert answer.json()["total"] == 0

@@ -24,12 +24,14 @@ from tests.web.conftest import second_gateway
 
 from mdg import _core, envelope
 from mdg.access import Replay
+from mdg.cli.serve import folder_source
 from mdg.errors import Refused
 from mdg.exchange import workshop
 from mdg.exchange.envelopes import ENVELOPES
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
 from mdg.sandbox.phantom import write_phantom
+from mdg.sources import watcher
 from mdg.store import index, room
 
 pytestmark = pytest.mark.anyio
@@ -389,7 +391,7 @@ async def test_a_file_that_changed_since_it_was_indexed_is_not_packed(
     images.mkdir()
     for path in phantom.rglob("*.dcm"):
         (images / path.name).write_bytes(path.read_bytes())
-    async with start(folders=(images,)) as gateway:
+    async with start(sources=folder_source([images])) as gateway:
         study = await study_of(gateway)
         victim = next(images.iterdir())
         stat = victim.stat()
@@ -466,7 +468,7 @@ async def test_what_another_gateway_sends_leaves_our_own_copy_where_it_was(start
     with pydicom.dcmread(one) as image:
         del image.IssuerOfPatientID
         image.save_as(one)
-    async with start(folders=(theirs,)) as provider, second_gateway(start, provider) as receiver:
+    async with start(sources=folder_source([theirs])) as provider, second_gateway(start, provider) as receiver:
         uid = (await study_of(receiver))["identifier"][0]["value"].removeprefix("urn:oid:")
 
         async def receive() -> Any:
@@ -485,7 +487,7 @@ async def test_what_another_gateway_sends_leaves_our_own_copy_where_it_was(start
             item.PatientID, item.IssuerOfPatientID = str(made_up(Ihi, "another person")), "AUSHIC"
             image.OtherPatientIDsSequence = [item]
             image.save_as(other)
-        await provider.rooms.folder.scan()
+        await watcher.scan(provider.rooms.sources)
         assert [one.code for one in await provider.rooms.identities.problems()] == ["two-ihis"]
         forget = "DELETE FROM identities WHERE source LIKE 'dicom%'"  # a provider that does not look at its files
         await provider.rooms.store.write(lambda connection: connection.exec_driver_sql(forget))
@@ -498,7 +500,7 @@ async def test_what_another_gateway_sends_leaves_our_own_copy_where_it_was(start
 
 
 async def test_a_consumer_gateway_fetches_verifies_and_then_holds_the_study(start: Start) -> None:
-    async with start() as provider, second_gateway(start, provider, folders=(), identity=None) as receiver:
+    async with start() as provider, second_gateway(start, provider, sources=(), identity=None) as receiver:
         asked = {"gateway": provider.url, "ihi": str(EXAMPLE_IHI)}
         answer = await provider.consumer.http.post(f"{receiver.admin}/retrievals", json=asked, timeout=30)
         assert answer.status_code == 201, answer.text
@@ -597,14 +599,14 @@ async def test_a_request_that_another_process_has_answered_leaves_no_envelope(
 async def test_a_file_that_changed_unseen_is_named_and_read_again(start: Start, tmp_path: Path) -> None:
     """Its size and time are as they were, so a scan alone would never look at it again."""
     write_phantom(tmp_path / "images", slices=2)
-    async with start(folders=(tmp_path / "images",)) as gateway:
+    async with start(sources=folder_source([tmp_path / "images"])) as gateway:
         path = "/api/jmix?studyInstanceUid=" + (await study_of(gateway))["identifier"][0]["value"][8:]
         file = sorted((tmp_path / "images").rglob("*.dcm"))[0]
         was, content = file.stat(), bytearray(file.read_bytes())
         content[-1] ^= 1
         file.write_bytes(content)
         os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
-        assert (await gateway.rooms.folder.scan()).read == 0
+        assert (await watcher.scan(gateway.rooms.sources)).read == 0
         assert (await get(gateway, path)).status_code == 409
 
         async def problems() -> list[tuple[str, str]]:
@@ -613,7 +615,7 @@ async def test_a_file_that_changed_unseen_is_named_and_read_again(start: Start, 
             return [(one.code, one.where) for one in found]
 
         assert await problems() == [("E_CHANGED", str(file))]
-        assert (await gateway.rooms.folder.scan()).read == 1
+        assert (await watcher.scan(gateway.rooms.sources)).read == 1
         assert await problems() == []
         assert (await get(gateway, path)).status_code == 200
 
@@ -621,7 +623,7 @@ async def test_a_file_that_changed_unseen_is_named_and_read_again(start: Start, 
 async def test_more_downloads_than_configured_are_told_to_come_back(start: Start, tmp_path: Path) -> None:
     """D8, P16: one address used many times at once; another requester still gets in, until all places are taken."""
     write_phantom(tmp_path / "images" / "ct", slices=40)
-    async with start(folders=(tmp_path / "images",), streams=2, streams_each=1) as gateway:
+    async with start(sources=folder_source([tmp_path / "images"]), streams=2, streams_each=1) as gateway:
         _, _, grant = await granted(gateway)
         address = "/api/jmix?studyInstanceUid=" + (await study_of(gateway))["identifier"][0]["value"][8:]
         second, third = await gateway.new_consumer("second"), await gateway.new_consumer("third")
@@ -644,7 +646,7 @@ async def test_more_downloads_than_configured_are_told_to_come_back(start: Start
 async def test_a_stop_lets_a_running_download_end_and_takes_no_new_one(start: Start, tmp_path: Path) -> None:
     """X24: the envelope is larger than what the kernel holds for a reader that waits."""
     write_phantom(tmp_path / "images" / "ct", slices=40)
-    async with start(folders=(tmp_path / "images",)) as gateway:
+    async with start(sources=folder_source([tmp_path / "images"])) as gateway:
         _, _, grant = await granted(gateway)
         consumer = gateway.consumer
         received = 0

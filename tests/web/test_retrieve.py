@@ -37,7 +37,7 @@ async def retrieve(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 async def test_a_study_is_fetched_kept_and_on_record(start: Start) -> None:
-    async with start() as provider, second_gateway(start, provider, folders=(), identity=None) as own:
+    async with start() as provider, second_gateway(start, provider, sources=(), identity=None) as own:
         said = await retrieve("--gateway", provider.url, "--admin", own.admin)
         assert said.returncode == 0, said.stdout + said.stderr
         got = json.loads(said.stdout)

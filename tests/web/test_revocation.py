@@ -10,6 +10,7 @@ import anyio
 import httpx2
 import pytest
 
+from mdg.cli.serve import folder_source
 from mdg.sandbox.phantom import write_phantom
 from mdg.web.jmix import bulk
 
@@ -97,7 +98,7 @@ async def test_a_running_download_ends_when_its_requester_no_longer_counts(
     monkeypatch.setattr(bulk, "DECIDE_EVERY", 1 << 20)
     monkeypatch.setattr("mdg.access.requester.STILL", 0.0)
     write_phantom(tmp_path / "images" / "ct", slices=40)
-    async with start(folders=(tmp_path / "images",)) as gateway:
+    async with start(sources=folder_source([tmp_path / "images"])) as gateway:
         consumer, received = gateway.consumer, [0]
         found = (await consumer.search()).json()["entry"][0]["resource"]["identifier"][0]["value"]
         path = f"/api/jmix?studyInstanceUid={found.removeprefix('urn:oid:')}"
@@ -114,7 +115,9 @@ async def test_a_running_download_ends_when_its_requester_no_longer_counts(
                 assert suspended.status_code == 200, suspended.text
             with pytest.raises(httpx2.RemoteProtocolError):
                 received += [len(piece) async for piece in pieces]
-    async with start(folders=(tmp_path / "images",)) as gateway:  # a stop ends after the records of what ran
+    async with start(
+        sources=folder_source([tmp_path / "images"])
+    ) as gateway:  # a stop ends after the records of what ran
         end = (await gateway.records(answer.headers["x-request-id"]))[-1]
     details = {one["type"]: one["valueString"] for one in end["entity"][-1]["detail"]}
     assert (end["outcome"], end["outcomeDesc"]) == ("8", "aborted-requester")
@@ -128,7 +131,7 @@ async def test_the_download_of_a_reader_that_takes_next_to_nothing_ends_as_soon(
     """Revoked while the connection takes nothing of a piece: what of it was not yet in the kernel does not leave."""
     monkeypatch.setattr(bulk, "DECIDE_AFTER", 0.1)
     write_phantom(tmp_path / "images" / "ct", slices=40)
-    async with start(folders=(tmp_path / "images",)) as gateway:
+    async with start(sources=folder_source([tmp_path / "images"])) as gateway:
         consumer = gateway.consumer
         found = (await consumer.search()).json()["entry"][0]["resource"]["identifier"][0]["value"]
         path = f"/api/jmix?studyInstanceUid={found.removeprefix('urn:oid:')}"

@@ -276,7 +276,8 @@ def whole(tmp_path: Path) -> Path:
     path = tmp_path / "mdg.toml"
     path.write_text(
         SETTINGS.replace("DATA", str(tmp_path / "data"))
-        + f'folders = ["{tmp_path / "images"}"]\nbind = "127.0.0.1:{free_port()}"\nadmin_bind = "127.0.0.1:0"\n'
+        + f'sources = [{{ kind = "folder", name = "dicom", path = "{tmp_path / "images"}" }}]\n'
+        + f'bind = "127.0.0.1:{free_port()}"\nadmin_bind = "127.0.0.1:0"\n'
     )
     return path
 

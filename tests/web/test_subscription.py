@@ -13,9 +13,11 @@ from tests.fhir.test_subscription import asked
 from tests.identities import write_identity_csv
 from tests.receiver import event_of, parameters, receiving, until
 
+from mdg.cli.serve import folder_source
 from mdg.model.identity import HpiO, Ihi
 from mdg.sandbox.identifiers import EXAMPLE_CONSUMER, EXAMPLE_IHI, made_up
 from mdg.sandbox.phantom import ISSUER, PATIENT_ID, write_phantom
+from mdg.sources import watcher
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +37,9 @@ async def test_a_subscriber_is_told_of_a_new_study_and_can_read_it(start: Start,
     shutil.copytree(phantom, images)
     async with (
         receiving() as receiver,
-        start(folders=(images,), capabilities=ON, subscribers={EXAMPLE_CONSUMER: (receiver.origin,)}) as gateway,
+        start(
+            sources=folder_source([images]), capabilities=ON, subscribers={EXAMPLE_CONSUMER: (receiver.origin,)}
+        ) as gateway,
     ):
         consumer = gateway.consumer
         made = await subscribe(consumer, receiver.url)
@@ -44,7 +48,7 @@ async def test_a_subscriber_is_told_of_a_new_study_and_can_read_it(start: Start,
         own = made.headers["location"].removeprefix(gateway.url)
         await until(lambda: receiver.kinds == ["handshake"])
         await anyio.to_thread.run_sync(lambda: write_phantom(images / "new", seed=9, slices=1, patient_id=PATIENT_ID))
-        await gateway.rooms.folder.scan()
+        await watcher.scan(gateway.rooms.sources)
         await until(lambda: len(receiver.taken) == 1)
         (focus,) = receiver.taken.values()
         assert focus is not None
@@ -70,7 +74,9 @@ async def test_a_study_that_gets_its_patient_later_is_told_then(start: Start, tm
     write_identity_csv(confirmed, {PATIENT_ID: EXAMPLE_IHI, "NOBODY-YET": EXAMPLE_IHI})
     async with (
         receiving() as receiver,
-        start(folders=(images,), capabilities=ON, subscribers={EXAMPLE_CONSUMER: (receiver.origin,)}) as gateway,
+        start(
+            sources=folder_source([images]), capabilities=ON, subscribers={EXAMPLE_CONSUMER: (receiver.origin,)}
+        ) as gateway,
     ):
         await subscribe(gateway.consumer, receiver.url)
         await until(lambda: receiver.kinds == ["handshake"])

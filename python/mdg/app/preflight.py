@@ -25,8 +25,9 @@ async def check(settings: Settings, *, starting: bool = False) -> None:
     """Folders, identity.csv, keys, data folder and database. Nothing is made or changed; the first thing that does not
     hold is raised, as `InputOutput`, `Refused`, `Unsupported` or `Misuse`. A gateway that is `starting` looks at the
     lines of a LONG identity.csv when it takes them, beside its listeners."""
-    for folder in settings.folders:
-        await to_thread.run_sync(_readable, folder)
+    for source in settings.sources:
+        for folder in source.path:
+            await to_thread.run_sync(_readable, folder)
     if settings.identity is not None:
         later = starting and await to_thread.run_sync(_size, settings.identity) > LONG
         await to_thread.run_sync(identity_csv.digest if later else identity_csv.check, settings.identity)

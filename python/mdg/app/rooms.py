@@ -5,7 +5,7 @@ Two listeners share one set of rooms, because exactly one connection may write t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +29,7 @@ from mdg.access import (
     utc_now,
 )
 from mdg.app.services import directory_url, issuers, origins, registry_url, token_url
+from mdg.app.sources import open_sources
 from mdg.audit import Audit
 from mdg.audit.event import Agent
 from mdg.client import Gateway, Tokens
@@ -54,8 +55,8 @@ from mdg.model.event import Event, Kind, Outcome
 from mdg.model.local_numbers import LocalNumbers
 from mdg.outbound import Outbound
 from mdg.registry import Registrations, Registry
-from mdg.sources.folder import FolderSource
-from mdg.sources.received import ReceivedSource
+from mdg.sources.kinds import KINDS, SourceKind
+from mdg.sources.source import Finds, Writes
 from mdg.store import Store
 from mdg.subscriptions.table import END, NOTIFY
 from mdg.web.cursor import Cursors
@@ -77,8 +78,8 @@ class Rooms:
     directory: Directory
     directory_url: str
     identities: Identities
-    folder: FolderSource
-    received: ReceivedSource
+    sources: Sequence[Finds]
+    received: Writes
     audit: Audit
     gate: Gate
     revocations: Revocations
@@ -98,12 +99,17 @@ class Rooms:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, *, decide: Decide = decide, clock: Clock = utc_now, trust_clock: bool = False
+    settings: Settings,
+    *,
+    decide: Decide = decide,
+    clock: Clock = utc_now,
+    kinds: Mapping[str, SourceKind] = KINDS,
+    trust_clock: bool = False,
 ) -> AsyncIterator[Rooms]:
-    """Opens all rooms, and closes them in the reverse order. `decide` and `clock` are given by tests only. With
-    `trust_clock` the time is what the clock says, though a later one was seen before."""
+    """Opens all rooms, and closes them in the reverse order. `decide`, `clock` and `kinds` are given by tests only.
+    With `trust_clock` the time is what the clock says, though a later one was seen before."""
     async with AsyncExitStack() as stack:
-        rooms = await _open(stack, settings, decide, clock, trust_clock=trust_clock)
+        rooms = await _open(stack, settings, decide, clock, kinds, trust_clock=trust_clock)
         await rooms.audit.record(Event(Kind.START, Outcome.SUCCESS, "start", details=(("version", __version__),)))
         try:
             yield rooms
@@ -113,7 +119,13 @@ async def open_gateway(
 
 
 async def _open(
-    stack: AsyncExitStack, settings: Settings, decide: Decide, machine_clock: Clock, *, trust_clock: bool
+    stack: AsyncExitStack,
+    settings: Settings,
+    decide: Decide,
+    machine_clock: Clock,
+    kinds: Mapping[str, SourceKind],
+    *,
+    trust_clock: bool,
 ) -> Rooms:
     custodian = settings.custodian
     keyring = await to_thread.run_sync(
@@ -130,12 +142,11 @@ async def _open(
     directory = HttpDirectory(directory_url(settings), outbound)
     audit = Audit(store, custodian, Agent("mdg", __version__, settings.public_url))
     identities = Identities(store, custodian, settings.default_issuer, identified)
-    issuer, zone = settings.default_issuer, settings.time_zone
-    numbers = LocalNumbers(custodian, settings.name, issuer, settings.canonical_base)
-    folder = FolderSource(store, custodian, settings.folders, default_issuer=issuer, time_zone=zone)
-    received = ReceivedSource(store, custodian, settings.data / "received", time_zone=zone)
+    numbers = LocalNumbers(custodian, settings.name, settings.default_issuer, settings.canonical_base)
+    sources = await open_sources(settings, store, kinds)
+    received = next(source for source in sources if isinstance(source, Writes))
     await received.sweep()
-    holdings = Holdings([folder, received], identities, consents)
+    holdings = Holdings(sources, identities, consents)
     replay = Replay(store, custodian, clock)
     cursors = Cursors(clock)
     envelopes = Envelopes(store, settings.data / "spool", custodian, keyring, timedelta(hours=settings.envelope_hours))
@@ -218,7 +229,7 @@ async def _open(
         directory=directory,
         directory_url=directory_url(settings),
         identities=identities,
-        folder=folder,
+        sources=sources,
         received=received,
         audit=audit,
         gate=gate,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from mdg import __version__
 from mdg.app.rooms import Rooms
 from mdg.errors import MdgError
+from mdg.sources.source import Watches
 from mdg.store.index import IndexProblem, file_problems
 
 STARTED = datetime.now(UTC)
@@ -38,7 +39,7 @@ async def details(rooms: Rooms) -> Mapping[str, object]:
         "identities": "identity.csv is being read" if rooms.identities.awaited else "in force",
         "audit_records": await rooms.audit.count(),
         "problems": len(await problems(rooms)),
-        "scanning": rooms.folder.scanning,
+        "scanning": any(source.scanning for source in rooms.sources if isinstance(source, Watches)),
         "jobs": await rooms.jobs.counts(),
         "sandbox": rooms.settings.sandbox,
     }

@@ -9,35 +9,21 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mdg.cli.config import ConfigFile
-from mdg.cli.serve import sandbox_defaults
+from mdg.cli.serve import folder_source, sandbox_defaults
 from mdg.cli.terminal import Json, command, count, megabytes, no_file, passed_over_line, progress, say
 from mdg.errors import InputOutput, Misuse
 
 if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
-
-    from mdg.model.identity import HpiO
+    from mdg.config import Settings
     from mdg.sources.scan import ScanReport
     from mdg.store.index import IndexProblem
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The settings that an index depends on."""
-
-    custodian: HpiO
-    store_url: str
-    folders: Sequence[Path]
-    identity: Path | None
-    default_issuer: str
-    time_zone: ZoneInfo
 
 
 def index(
@@ -62,15 +48,15 @@ def index(
     Nothing is copied or changed."""
     import anyio
 
-    terms = _terms(config, data, identity)
-    where = [*(folders or terms.folders)] if folders or not problems else []
-    if not where and not problems:
+    settings = _settings(config, data, identity, folders or [])
+    scanned = bool(settings.sources) and (bool(folders) or not problems)
+    if not scanned and not problems:
         raise Misuse("name at least one folder of DICOM files, or --problems")
-    for folder in where:
+    for folder in (path for source in settings.sources for path in source.path if scanned):
         if not folder.is_dir():
             raise InputOutput(str(folder), "it is not a folder; name a folder of DICOM files")
     with progress("indexing") as show:
-        report, found, passed, unmatched = anyio.run(_index, terms, where, rebuild, show)
+        report, found, passed, unmatched = anyio.run(_index, settings, scanned, rebuild, show)
     again = ["--config", str(config)] if config else ["--data", str(data)] if data else []
     list_them = f"{command()} {shlex.join(['index', '--problems', *again])}"
     lines = _summary(report, found, unmatched, list_them) if report else []
@@ -83,8 +69,9 @@ def index(
     say({"index": asdict(report) if report else None, **told}, lines, as_json)
 
 
-def _terms(config: Path | None, data: Path | None, identity: Path | None) -> Terms:
-    """From the settings file, or those of a first try with `mdg serve --sandbox`."""
+def _settings(config: Path | None, data: Path | None, identity: Path | None, folders: Sequence[Path]) -> Settings:
+    """From the settings file, or those of a first try with `mdg serve --sandbox`. `folders` replace the sources, under
+    the name of the first of them."""
     from mdg.config import Settings
 
     paths = {"data": data, "identity": identity}
@@ -92,43 +79,34 @@ def _terms(config: Path | None, data: Path | None, identity: Path | None) -> Ter
     if config is None:
         given = sandbox_defaults() | given | {"sandbox": True, "public_url": "http://127.0.0.1"}
     settings = Settings.load(config, **given)
-    return Terms(
-        settings.custodian,
-        settings.store_url,
-        settings.folders,
-        settings.identity,
-        settings.default_issuer,
-        settings.time_zone,
-    )
+    if not folders:
+        return settings
+    names = [source.name for source in settings.sources]
+    return Settings.load(config, **given, sources=folder_source(folders, *names[:1]))
 
 
 async def _index(
-    terms: Terms, folders: Sequence[Path], rebuild: bool, show: Callable[[int, int], None] | None
+    settings: Settings, scanned: bool, rebuild: bool, show: Callable[[int, int], None] | None
 ) -> tuple[ScanReport | None, list[IndexProblem], list[str], int]:
-    """The scan, if there are folders; all problems; files passed over; lines of identity.csv that match no file."""
+    """The scan, if there is one; all problems; files passed over; lines of identity.csv that match no file."""
+    from mdg.app.sources import open_sources
     from mdg.identity import Identities
     from mdg.jobs.events import identified
-    from mdg.sources.folder import FolderSource
+    from mdg.sources import watcher
     from mdg.store import Store
     from mdg.store.index import file_problems, passed_over
 
-    async with Store.open(terms.store_url, read_only=not folders) as store:
-        identities = Identities(store, terms.custodian, terms.default_issuer, identified)
+    async with Store.open(settings.store_url, read_only=not scanned) as store:
+        identities = Identities(store, settings.custodian, settings.default_issuer, identified)
         report = None
-        if folders:
-            if terms.identity is not None:
-                await identities.load_csv(terms.identity)
-            source = FolderSource(
-                store,
-                terms.custodian,
-                folders,
-                default_issuer=terms.default_issuer,
-                time_zone=terms.time_zone,
-            )
-            report = await source.scan(lambda _, done: show(done, 0) if show else None, rebuild=rebuild)
+        if scanned:
+            if settings.identity is not None:
+                await identities.load_csv(settings.identity)
+            sources = await open_sources(settings, store)
+            report = await watcher.scan(sources, lambda _, done: show(done, 0) if show else None, rebuild=rebuild)
         async with store.read() as connection:
-            files = await file_problems(connection, terms.custodian)
-            passed = await passed_over(connection, terms.custodian)
+            files = await file_problems(connection, settings.custodian)
+            passed = await passed_over(connection, settings.custodian)
         return report, [*files, *await identities.problems()], passed, await identities.unmatched()
 
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-NEEDED = ("custodian", "public_url", "data", "folders", "default_issuer", "time_zone", "directory_url")
+NEEDED = ("custodian", "public_url", "data", "sources", "default_issuer", "time_zone", "directory_url")
 """What a gateway outside a sandbox cannot do without, in the order in which an operator thinks of it."""
 EXAMPLES = {
     "custodian": '""',
     "public_url": '"https://"',
     "data": '"/var/lib/mdg"',
-    "folders": '["/data/dicom"]',
+    "sources": '[{ kind = "folder", name = "dicom", path = "/data/dicom" }]',
     "default_issuer": '""',
     "time_zone": '""',
     "directory_url": '"https://"',

@@ -26,6 +26,7 @@ from anyio import to_thread
 from mdg.access.jwt import UnverifiedToken
 from mdg.cli.choice import Choice
 from mdg.cli.picture import middle_of, write_png
+from mdg.cli.serve import folder_source
 from mdg.cli.stage import GatewayProcess, Stage, free_port
 from mdg.cli.terminal import command, count, megabytes
 from mdg.client import DISCOVERY, AccessToken, Gateway, Tokens
@@ -86,7 +87,8 @@ class Scenes:
             "provider",
             self.port,
             self.wire.port,
-            self._settings("Demo Provider", EXAMPLE_PROVIDER) | {"folders": [images], "identity": identity},
+            self._settings("Demo Provider", EXAMPLE_PROVIDER)
+            | {"sources": folder_source([images]), "identity": identity},
         )
         port = free_port()
         self.consumer = await self.stage.gateway(

@@ -69,7 +69,7 @@ def serve(
 
     given: dict[str, Any] = {}
     if folder:
-        given["folders"] = tuple(path.absolute() for path in folder)
+        given["sources"] = folder_source(folder)
     if identity is not None:
         given["identity"] = identity.absolute()
     if data is not None:
@@ -127,6 +127,11 @@ def bound(settings: Settings) -> list[socket.socket]:
         )
         sockets.append(_bound(host_of(bind), [port_of(bind)], otherwise))
     return sockets
+
+
+def folder_source(folders: Sequence[Path], name: str = "folder") -> list[dict[str, Any]]:
+    """The setting `sources` for folders that were named on the command line."""
+    return [{"kind": "folder", "name": name, "path": [folder.absolute() for folder in folders]}]
 
 
 def sandbox_defaults() -> dict[str, Any]:
@@ -195,6 +200,8 @@ async def _images(rooms: Rooms, banner: Banner) -> None:
 
     from mdg.app import preflight
     from mdg.sandbox.people import make_up_identities
+    from mdg.sources import watcher
+    from mdg.sources.source import Watches
 
     settings = rooms.settings
     await _load_identities(rooms)
@@ -207,14 +214,15 @@ async def _images(rooms: Rooms, banner: Banner) -> None:
     async with anyio.create_task_group() as asking:
         asking.start_soon(ask_others)
         with progress("indexing") as show:
-            report = await rooms.folder.scan(lambda _files, read: show(read, 0) if show else None)
+            report = await watcher.scan(rooms.sources, lambda _files, read: show(read, 0) if show else None)
     made_up = settings.own_sandbox and settings.identity is None
     if made_up:
         await make_up_identities(rooms.store, settings.custodian)
     await banner(rooms, report, warnings)
     async with anyio.create_task_group() as tasks:
-        if settings.folders:
-            tasks.start_soon(rooms.folder.watch)
+        for source in rooms.sources:
+            if isinstance(source, Watches):
+                tasks.start_soon(watcher.follow, source)
         while made_up:
             await anyio.sleep(SETTLE)
             with suppress(MdgError):  # the store is closing, or busy: the next look sees the same patients

@@ -29,8 +29,10 @@ from mdg.exchange.holdings import Held
 from mdg.identity.enrichment import whose
 from mdg.keys import Card, Keyring
 from mdg.model.identity import HpiO, Ihi
-from mdg.model.imaging import StoredInstance
+from mdg.model.located import Located
 from mdg.model.request import Requester
+from mdg.sources.local_files import local_files
+from mdg.sources.source import Reads
 from mdg.store import Store, has_room
 from mdg.store.schema import Document, Number, custodian, metadata, microseconds, moment
 
@@ -122,7 +124,8 @@ class Envelopes:
     async def make(
         self,
         held: Held,
-        instances: Sequence[StoredInstance],
+        source: Reads,
+        objects: Sequence[Located],
         *,
         requester: Requester,
         receiver: Card,
@@ -131,11 +134,11 @@ class Envelopes:
         request_digest: bytes | None,
         now: datetime,
     ) -> Envelope:
-        """Packs, signs and seals the study to `recipient` (raw X25519 key).
+        """Packs, signs and seals the `objects` of the study to `recipient` (raw X25519 key).
 
-        `Refused` E_STORE_CORRUPT when a file is not what was indexed; `Unprocessable` for a study too large;
-        `Unavailable` while the disk has no room for it;
-        `InputOutput` when the spool cannot be written. Nothing is left behind after an error.
+        `Refused` E_STORE_CORRUPT or E_CHANGED when an object is not what was indexed; `Unprocessable` for a study too
+        large; `Unavailable` while the disk has no room for it; `InputOutput` when the spool cannot be written. Nothing
+        is left behind after an error.
         """
         if held.study.bytes > MOST:
             raise Unprocessable("the study is larger than a JMIX 1.0 envelope may be (60 GiB)", reason="too-large")
@@ -145,24 +148,25 @@ class Envelopes:
         if not await to_thread.run_sync(has_room, self._folder, held.study.bytes):
             raise Unavailable("there is no room to make it now; try again later", reason="disk-full", retry_after=60)
         try:
-            packed = await beside(
-                lambda told: envelope.pack(
-                    [(one.located.key, one.located.sha256) for one in instances],
-                    envelope_id=envelope_id,
-                    timestamp=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    patient_id=f"urn:uuid:{uuid4()}",
-                    identifiers=identifiers,
-                    sender=self._keyring.card.entity,
-                    requester=receiver.entity,
-                    receiver=receiver.entity,
-                    recipient=recipient,
-                    signer=self._keyring.ed25519,
-                    request_digest=request_digest,
-                    out=path,
-                    recipe=True,
-                    progress=told,
+            async with local_files(source, objects, self._folder / f"{id_}.copy") as files:
+                packed = await beside(
+                    lambda told: envelope.pack(
+                        [(file, one.sha256) for file, one in zip(files, objects, strict=True)],
+                        envelope_id=envelope_id,
+                        timestamp=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                        patient_id=f"urn:uuid:{uuid4()}",
+                        identifiers=identifiers,
+                        sender=self._keyring.card.entity,
+                        requester=receiver.entity,
+                        receiver=receiver.entity,
+                        recipient=recipient,
+                        signer=self._keyring.ed25519,
+                        request_digest=request_digest,
+                        out=path,
+                        recipe=True,
+                        progress=told,
+                    )
                 )
-            )
             made = Envelope(
                 id=id_,
                 envelope_id=envelope_id,

@@ -18,8 +18,9 @@ from mdg.errors import MdgError, Unavailable
 from mdg.identity import Identities
 from mdg.model.identity import Ihi
 from mdg.model.imaging import Patient, StoredInstance, Study
+from mdg.model.query import Field, OneOf, Query
 from mdg.model.request import Consent
-from mdg.sources.source import Source
+from mdg.sources.source import Finds
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ BUDGET = 3.0
 class Held:
     """One study, where it is, and who it is about, which is beyond doubt."""
 
-    source: Source
+    source: Finds
     study: Study
     ihi: Ihi
     consents: Sequence[Consent]
@@ -48,7 +49,7 @@ class Holdings:
     """All sources of one gateway, in the order of preference when two hold the same study."""
 
     def __init__(
-        self, sources: Sequence[Source], identities: Identities, consents: Consents, budget: float = BUDGET
+        self, sources: Sequence[Finds], identities: Identities, consents: Consents, budget: float = BUDGET
     ) -> None:
         self._sources = tuple(sources)
         self._identities = identities
@@ -62,7 +63,7 @@ class Holdings:
         asked again for each study.
         """
         locals_ = tuple(await self._identities.local_ids(ihi))
-        answers, unanswered = await self._ask_all(lambda source: source.find(locals_))
+        answers, unanswered = await self._ask_all(lambda source: source.find(Query(ihi, locals_)))
         studies = {study.key.uid: (source, study) for source, found in reversed(answers) for study in found}
         consents = await self._consents.of(ihi)
         return [Held(source, study, ihi, consents) for source, study in studies.values()], unanswered
@@ -71,7 +72,7 @@ class Holdings:
         """Every local patient that is this person, and (source, issue code) of each source that did not answer."""
         locals_ = tuple(await self._identities.local_ids(ihi))
 
-        async def known(source: Source) -> Sequence[Patient]:
+        async def known(source: Finds) -> Sequence[Patient]:
             return [one for local in locals_ if (one := await source.patient(local)) is not None]
 
         answers, unanswered = await self._ask_all(known)
@@ -81,13 +82,11 @@ class Holdings:
     async def study(self, uid: str, ihi: Ihi) -> Held | None:
         """The present version of a study of this person by its StudyInstanceUID. A study of somebody else, one in doubt
         and an unknown one are looked up by the same statements and are None alike."""
-        locals_ = tuple(await self._identities.local_ids(ihi))
-        return await self._first(ihi, lambda source: source.study(uid, locals_))
+        return await self._one(ihi, Field.STUDY_UID, uid)
 
     async def study_by_id(self, id_: str, ihi: Ihi) -> Held | None:
         """The same by its logical id."""
-        locals_ = tuple(await self._identities.local_ids(ihi))
-        return await self._first(ihi, lambda source: source.study_by_id(id_, locals_))
+        return await self._one(ihi, Field.LOGICAL_ID, id_)
 
     async def whose(self, uid: str) -> Held | None:
         """The present version of a study of any patient; None if no IHI leads to the study."""
@@ -104,23 +103,25 @@ class Holdings:
         """The files of a study, as they were when it was indexed."""
         return await held.source.instances(held.study.key)
 
-    async def _first(self, ihi: Ihi, ask: Callable[[Source], Awaitable[Study | None]]) -> Held | None:
+    async def _one(self, ihi: Ihi, field: Field, value: str) -> Held | None:
+        locals_ = tuple(await self._identities.local_ids(ihi))
         consents = await self._consents.of(ihi)
-        answers, unanswered = await self._ask_all(ask)
-        for source, study in answers:
-            if study is not None:
+        query = Query(ihi, locals_, (OneOf(field, frozenset({value})),))
+        answers, unanswered = await self._ask_all(lambda source: source.find(query))
+        for source, studies in answers:
+            for study in studies:
                 return Held(source, study, ihi, consents)
         if unanswered:
             raise late(unanswered)
         return None
 
     async def _ask_all(
-        self, ask: Callable[[Source], Awaitable[T]]
-    ) -> tuple[list[tuple[Source, T]], list[tuple[str, str]]]:
+        self, ask: Callable[[Finds], Awaitable[T]]
+    ) -> tuple[list[tuple[Finds, T]], list[tuple[str, str]]]:
         answers: dict[str, T] = {}
         failed: dict[str, str] = {}
 
-        async def one(source: Source) -> None:
+        async def one(source: Finds) -> None:
             try:
                 with anyio.fail_after(self._budget):
                     answers[source.name] = await ask(source)

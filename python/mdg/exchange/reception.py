@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from anyio import to_thread
+import orjson
+from anyio import CancelScope, to_thread
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.audit import Audit
 from mdg.client import Found, FoundStudy, Gateway, Opened, find_study, search_for, whole
-from mdg.errors import NotFound, Unprocessable, reason
+from mdg.envelope import Report
+from mdg.errors import InputOutput, NotFound, Refused, Unprocessable, reason
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
-from mdg.model.identity import HpiO, Ihi
-from mdg.sources.received import ReceivedSource
+from mdg.model.identity import IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, HpiO, Ihi
+from mdg.model.imaging import StudyKey
+from mdg.sources.source import Writes
+
+METADATA_LARGEST = 1024 * 1024
+"""Bytes of metadata.json (security-tests 2, JSON bodies)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Reception:
         self,
         gateway: Callable[[str], Gateway],
         directory: Directory,
-        received: ReceivedSource,
+        received: Writes,
         audit: Audit,
         folder: Path,
     ) -> None:
@@ -149,7 +156,8 @@ class Reception:
             bytes=opened.length,
             peer=peer,
         )
-        key = await self._received.add(
+        key = await keep(
+            self._received,
             opened.folder,
             opened.report,
             uid=uid,
@@ -168,6 +176,57 @@ class Reception:
             search_seconds=found.seconds,
             request_seconds=opened.request_seconds,
         )
+
+
+async def keep(
+    received: Writes,
+    folder: Path,
+    report: Report,
+    *,
+    uid: str | None = None,
+    ihi: Ihi | None = None,
+    also: Callable[[AsyncConnection], Awaitable[object]] | None = None,
+) -> StudyKey:
+    """Writes the opened and verified envelope at `folder`, which lies on the disk of `received`, as one study; the key
+    of the version that it makes. `uid` and `ihi` are the study and the person that were asked for: a sender who may be
+    believed about one may not bring another. `also` writes in the transaction by which the study becomes visible.
+
+    `Refused`: the files are not one whole study, are not what was asked for, or see `Arrival.publish`. `InputOutput`,
+    `Unavailable`: it cannot be kept. `folder` is gone afterwards, in any case.
+    """
+    try:
+        files = await to_thread.run_sync(lambda: sorted(path for path in (folder / "dicom").iterdir()))
+        if len(files) != report.instances:
+            why = f"{len(files)} instances on the disk, {report.instances} in the envelope"
+            raise Refused("E_INCOMPLETE", "dicom", why)
+        ihis = await to_thread.run_sync(_ihis, folder)
+        if uid not in (None, report.study_uid) or (ihi is not None and ihis != {ihi}):
+            raise Refused("E_DICOM_IDENTITY", "metadata.json", "it is not the study and the person asked for")
+        async with received.write(report.sender.id) as study:
+            await study.add(*files)
+            if study.uid != report.study_uid:
+                raise Refused("E_DICOM_IDENTITY", "dicom", "it is not of the study that the envelope names")
+            await to_thread.run_sync((folder / "dicom").rmdir)
+            await study.attach(*await to_thread.run_sync(lambda: list(folder.iterdir())))
+            return await study.publish(ihis=ihis, also=also)
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def _ihis(folder: Path) -> frozenset[Ihi]:
+    """The IHIs among the patient's identifiers of metadata.json, in either spelling of their system (fhir-au 1.4)."""
+    path = folder / "metadata.json"
+    try:
+        with path.open("rb") as file:
+            metadata = orjson.loads(file.read(METADATA_LARGEST + 1))
+        identifiers = metadata["patient"].get("identifiers", [])
+        named = [one["value"] for one in identifiers if one.get("system") in {IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS}]
+        return frozenset(Ihi.parse(value) for value in named)
+    except OSError as error:
+        raise InputOutput(str(path), error.strerror or type(error).__name__) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused("E_SCHEMA", "metadata.json", "the patient's identifiers cannot be read") from error
 
 
 def _chosen(found: Found, uid: str | None) -> FoundStudy:

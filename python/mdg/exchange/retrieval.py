@@ -17,7 +17,7 @@ import anyio
 
 from mdg.access import Replay, Tickets, VerifiedRequest, verify_request
 from mdg.audit import Audit
-from mdg.errors import Forbidden, InputOutput, MdgError, NotFound, Refused, Unauthenticated, Unprocessable, about
+from mdg.errors import Forbidden, MdgError, NotFound, Unauthenticated, Unprocessable, about
 from mdg.exchange.envelopes import Envelope, Envelopes, Identifiers, identifiers_of
 from mdg.exchange.holdings import Held, Holdings
 from mdg.exchange.judge import PAYLOAD, Judge, Standing
@@ -30,6 +30,7 @@ from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
 from mdg.model.local_numbers import LocalNumbers
 from mdg.model.request import Action, Requester, Verdict
+from mdg.sources.source import Reads
 
 LEVEL_STATIC, LEVEL_REQUEST = 0, 2
 """Forward-secrecy levels (seg/1 16): sealed to the directory's key, sealed to a key made for this request."""
@@ -219,23 +220,20 @@ class Retrieval:
     async def _make(
         self, requester: Requester, card: Card, held: Held, *, recipient: bytes, digest: bytes | None
     ) -> Envelope:
+        if not isinstance(held.source, Reads):
+            raise Unprocessable("the study is known here, and its images are not", reason="not-readable")
         instances = await self._holdings.instances(held)
-        try:
-            return await self._envelopes.make(
-                held,
-                instances,
-                requester=requester,
-                receiver=card,
-                recipient=recipient,
-                identifiers=self._identifiers(held),
-                request_digest=digest,
-                now=self._judge.clock(),
-            )
-        except (Refused, InputOutput) as error:
-            changed = next((one.located for one in instances if one.located.key == error.part), None)
-            if changed is not None:
-                await held.source.suspect(changed)
-            raise
+        return await self._envelopes.make(
+            held,
+            held.source,
+            [one.located for one in instances],
+            requester=requester,
+            receiver=card,
+            recipient=recipient,
+            identifiers=self._identifiers(held),
+            request_digest=digest,
+            now=self._judge.clock(),
+        )
 
     def _granted(self, requester: Requester, made: Envelope) -> Granted:
         recipe = made.recipe

@@ -127,8 +127,8 @@ def _told(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case Refused(code="E_STORE_CORRUPT"):
-            told: Problem = Conflict("a file of the study has changed since it was indexed", reason="E_STORE_CORRUPT")
+        case Refused(code="E_STORE_CORRUPT" | "E_CHANGED" as code):
+            told: Problem = Conflict("a file of the study has changed since it was indexed", reason=code)
         case Refused(code=code):
             told = Unprocessable(f"the study cannot be put into an envelope: {code}", reason=code)
         case Unsupported():

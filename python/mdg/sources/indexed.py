@@ -14,6 +14,8 @@ from mdg.errors import NotFound
 from mdg.model.identity import HpiO, LocalId
 from mdg.model.imaging import Patient, Series, StoredInstance, Study, StudyKey
 from mdg.model.located import Located
+from mdg.model.query import Field, OneOf, Query, matches
+from mdg.sources.settle import Terms, settle
 from mdg.store import Store, index
 from mdg.store.index import Part, instances, of_study, patients, series, studies, versions
 from mdg.store.schema import moment
@@ -26,18 +28,23 @@ studies), so many at once would all be late, where a few in turn are answered.""
 class IndexedSource:
     """Reads of one source's part of the index; `name` is the value of its `source` columns."""
 
-    name: str
-
-    def __init__(self, store: Store, custodian: HpiO) -> None:
+    def __init__(self, store: Store, custodian: HpiO, name: str, terms: Terms) -> None:
+        self.name = name
+        self._terms = terms
         self._store = store
         self._custodian = custodian
         self._part = Part(custodian, self.name)
         self._searches = anyio.CapacityLimiter(AT_ONCE)
 
-    async def find(self, patients: Sequence[LocalId]) -> Sequence[Study]:
-        """All studies of these patients whose files agree on whose they are, newest first."""
-        async with self._searches:
-            return await self._fit(patients)
+    async def find(self, query: Query) -> Sequence[Study]:
+        """All matching studies whose files are here and agree on whose they are, newest first."""
+        exact = _exact(query)
+        if exact:
+            found = await self._fit(query.patients, *exact)
+        else:
+            async with self._searches:
+                found = await self._fit(query.patients)
+        return [study for study in found if matches(query, study)]
 
     async def patient(self, local: LocalId) -> Patient | None:
         """What the study of this patient that settled last says of them; None when none of their studies is here."""
@@ -64,14 +71,6 @@ class IndexedSource:
             prefix=row.prefix,
             suffix=row.suffix,
         )
-
-    async def study(self, uid: str, patients: Sequence[LocalId]) -> Study | None:
-        """The current version, if it is of these patients and its files are here and agree on whose they are."""
-        return next(iter(await self._fit(patients, studies.c.uid == uid)), None)
-
-    async def study_by_id(self, logical_id: str, patients: Sequence[LocalId]) -> Study | None:
-        """The same by logical id."""
-        return next(iter(await self._fit(patients, studies.c.id == logical_id)), None)
 
     async def owner(self, uid: str) -> LocalId | None:
         """The patient of a study whose files are here and agree on whose they are."""
@@ -107,6 +106,16 @@ class IndexedSource:
             rows = (await connection.execute(statement)).all()
         files = {row.uid: self._stored(row) for row in reversed(rows)}
         return list(reversed(files.values()))
+
+    async def settle(self, uids: Sequence[str]) -> int:
+        """Makes the indexed objects of each study a version of it, if they have changed, with its event; all in one
+        transaction. The number of new versions."""
+
+        async def work(connection: AsyncConnection) -> int:
+            keys = [await settle(connection, self._part, uid, self._terms) for uid in uids]
+            return len(keys) - keys.count(None)
+
+        return await self._store.write(work)
 
     @property
     def _mine(self) -> ColumnElement[bool]:
@@ -169,6 +178,16 @@ class IndexedSource:
             updated=moment(row.settled),
             labels=tuple(row.labels),
         )
+
+
+def _exact(query: Query) -> list[ColumnElement[bool]]:
+    """The filters of `query` that few studies pass, in SQL."""
+    columns = {Field.STUDY_UID: studies.c.uid, Field.LOGICAL_ID: studies.c.id}
+    return [
+        columns[one.field].in_(sorted(one.values))
+        for one in query.filters
+        if isinstance(one, OneOf) and one.field in columns and one.values is not None
+    ]
 
 
 def _series(row: Row[Any]) -> Series:

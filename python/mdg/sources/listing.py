@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from mdg.errors import InputOutput
 from mdg.sources.leftovers import is_hidden
 
 
@@ -50,6 +52,15 @@ def read(folder: str) -> Listing:
     except OSError as error:
         return Listing(obstacle=error.strerror or type(error).__name__)
     return found
+
+
+def look_at(path: Path) -> File:
+    """One file as the listing of its folder would show it. `InputOutput` when it is not there."""
+    try:
+        status = path.lstat()
+    except OSError as error:
+        raise InputOutput(str(path), error.strerror or "it cannot be looked at") from error
+    return File(str(path.parent), path.name, status.st_size, str(status.st_mtime_ns))
 
 
 def _add(found: Listing, folder: str, entry: os.DirEntry[str]) -> None:

@@ -1,8 +1,8 @@
-"""Studies that arrived in envelopes: opened, verified, and kept under one folder of this gateway.
+"""Studies that other gateways and systems sent, kept under one folder of this gateway.
 
-An opened envelope becomes visible by one rename into `<root>/<StudyInstanceUID>/`, then its rows are committed; what it
-replaces is removed after that. A crash between leaves a whole folder without rows, which the next start removes: it
-was never acknowledged (security-tests 6).
+A study is written instance by instance into a private folder, becomes visible by one rename into
+`<root>/<StudyInstanceUID>/`, then its rows are committed; what it replaces is removed after that. A crash between
+leaves a whole folder without rows, which the next start removes: it was never acknowledged.
 """
 
 from __future__ import annotations
@@ -10,92 +10,86 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import orjson
 from anyio import CancelScope, to_thread
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mdg.envelope import Report
 from mdg.errors import InputOutput, Refused, Unavailable
 from mdg.identity.enrichment import claimed, people
-from mdg.model.identity import IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS, HpiO, Ihi, LocalId
+from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
+from mdg.model.located import Located
 from mdg.sources import listing, reading
 from mdg.sources.indexed import IndexedSource
 from mdg.sources.settle import Terms, settle
 from mdg.store import Store, index
 
-METADATA_LARGEST = 1024 * 1024
-"""Bytes of metadata.json (security-tests 2, JSON bodies)."""
-
-
 IN_DOUBT = {
     index.MIXED_PATIENTS: "its files name different patients, so it is in doubt whose they are; nothing of it was kept",
     index.DUPLICATE_INSTANCE: "different files of it carry the same SOPInstanceUID; nothing of it was kept",
 }
-"""Why an envelope is refused that could only have been put into quarantine."""
+"""Why a study is refused that could only have been put into quarantine."""
+ARRIVING = "arriving"
+"""The folder under `root` in which studies are written."""
+
+Also = Callable[[AsyncConnection], Awaitable[object]]
 
 
 class ReceivedSource(IndexedSource):
-    """What other gateways sent to this one, under `root`."""
+    """What others sent to this gateway, under `root`."""
 
-    name = "received"
-
-    def __init__(self, store: Store, custodian: HpiO, root: Path, *, time_zone: ZoneInfo) -> None:
-        super().__init__(store, custodian)
+    def __init__(
+        self, store: Store, custodian: HpiO, root: Path, *, time_zone: ZoneInfo, name: str = "received"
+    ) -> None:
+        super().__init__(store, custodian, name, Terms("", time_zone))  # each study has the issuer of its sender
         self._root = root.resolve()
-        self._time_zone = time_zone
 
-    async def add(
-        self,
-        folder: Path,
-        report: Report,
-        *,
-        uid: str | None = None,
-        ihi: Ihi | None = None,
-        also: Callable[[AsyncConnection], Awaitable[object]] | None = None,
-    ) -> StudyKey:
-        """Takes over the opened and verified envelope at `folder`, which must lie on the same file system; the key of
-        the version that it makes. An earlier arrival of the same study is replaced. `uid` and `ihi` are the study and
-        the person that were asked for: a sender who may be believed about one may not bring another. `also` writes in
-        the transaction by which the study becomes visible.
-
-        `Refused`: its files are not one whole study, are not what was asked for, are another person's than the study of
-        that UID which is here, or leave in doubt whose they are or what is in them: what no search could show is not
-        kept. `InputOutput`, `Unavailable`: it cannot be kept. After an error nothing of it
-        is left, in the index or on the disk; only where the store cannot say whether it has kept it, its files wait
-        for the next `sweep`.
-        """
-        place: Path | None = None
+    @asynccontextmanager
+    async def write(self, sender: str) -> AsyncIterator[ReceivedStudy]:
+        """See `Writes.write`."""
+        study = ReceivedStudy(self, sender, self._root / ARRIVING / secrets.token_hex(8))
         try:
-            rows = await to_thread.run_sync(_read, folder, report)
-            ihis = await to_thread.run_sync(_ihis, folder)
-            if uid not in (None, report.study_uid) or (ihi is not None and ihis != {ihi}):
-                raise Refused("E_DICOM_IDENTITY", "metadata.json", "it is not the study and the person asked for")
-            uid = str(rows[0]["study"])
-            place = self._root / uid / secrets.token_hex(8)
+            await to_thread.run_sync(_make_private, study.folder / "dicom", self._root)
+            yield study
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(_remove, [study.folder])
+
+    async def publish(
+        self, folder: Path, rows: reading.Rows, sender: str, ihis: Collection[Ihi], also: Also | None
+    ) -> StudyKey:
+        """Makes the files of `rows`, which lie in `folder`, the present version of their study."""
+        issuer = _issuer(rows, sender)
+        uid = str(rows[0]["study"])
+        place = self._root / uid / secrets.token_hex(8)
+        try:
             await to_thread.run_sync(_move, folder, place)
-            issuer = _issuer(rows, report.sender.id)
             for row in rows:
                 moved = str(place / Path(row["key"]).relative_to(folder))
                 row.update(index.object_row(moved, row["version"], row["size"]))
                 row["facts"] = {**row["facts"], "IssuerOfPatientID": issuer}
-            terms = Terms(report.sender.id, self._time_zone)
+            terms = replace(self._terms, default_issuer=sender)
             work = partial(self._replace, uid=uid, rows=rows, ihis=ihis, terms=terms, also=also)
             with CancelScope(shield=True):  # a transaction that has begun ends without us, and its rows name the files
                 key = await self._store.write(work)
         except BaseException as error:
             with CancelScope(shield=True):
-                kept = place is not None and isinstance(error, Unavailable) and await self._may_name(place)
-                await to_thread.run_sync(_remove, [folder] if place is None or kept else [folder, place])
+                if not (isinstance(error, Unavailable) and await self._may_name(place)):
+                    await to_thread.run_sync(_remove, [place])
             raise
         await to_thread.run_sync(_remove_unknown, place.parent, {place})
         return key
+
+    async def read(self, located: Located, _start: int, _end: int) -> Path:
+        """The file, whose path is the key."""
+        return Path(located.key)
 
     async def sweep(self) -> None:
         """Removes what a crash left under `root` without rows; called once, before anything is added."""
@@ -120,9 +114,9 @@ class ReceivedSource(IndexedSource):
         *,
         uid: str,
         rows: reading.Rows,
-        ihis: frozenset[Ihi],
+        ihis: Collection[Ihi],
         terms: Terms,
-        also: Callable[[AsyncConnection], Awaitable[object]] | None,
+        also: Also | None,
     ) -> StudyKey:
         before = await claimed(connection, self._part.custodian, self.name, uid)
         await index.replace_study(connection, self._part, uid, rows)
@@ -150,27 +144,56 @@ class ReceivedSource(IndexedSource):
             raise Refused("E_DICOM_IDENTITY", "metadata.json", f"{why} of this sender; nothing of it was kept")
 
 
-def _read(folder: Path, report: Report) -> reading.Rows:
-    """The rows of `instances` for every DICOM file of an opened envelope."""
-    files = listing.read(str(folder / "dicom")).files
-    rows: reading.Rows = []
-    for start in range(0, len(files), reading.BATCH):
-        found, bad = reading.read(files[start : start + reading.BATCH])
-        if bad:
-            raise Refused(bad[0]["code"], f"dicom/{Path(bad[0]['key']).name}", bad[0]["message"])
-        rows += found
-    if not rows or len(rows) != report.instances:
-        raise Refused("E_INCOMPLETE", "dicom", f"{len(rows)} instances on the disk, {report.instances} in the envelope")
-    for row in rows:
-        if row["study"] != report.study_uid:
-            raise Refused(
-                "E_DICOM_IDENTITY", f"dicom/{Path(row['key']).name}", "it is not of the study that the envelope names"
-            )
+class ReceivedStudy:
+    """One study that is being written; see `Arrival`."""
+
+    def __init__(self, source: ReceivedSource, sender: str, folder: Path) -> None:
+        self.folder = folder
+        self._source = source
+        self._sender = sender
+        self._rows: reading.Rows = []
+
+    @property
+    def uid(self) -> str | None:
+        """The StudyInstanceUID of what was added."""
+        return str(self._rows[0]["study"]) if self._rows else None
+
+    async def add(self, *files: Path) -> None:
+        """See `Arrival.add`."""
+        for start in range(0, len(files), reading.BATCH):
+            some = files[start : start + reading.BATCH]
+            self._rows += await to_thread.run_sync(_take, some, self.folder / "dicom")
+        for row in self._rows:
+            if row["study"] != self._rows[0]["study"]:
+                part = f"dicom/{Path(row['key']).name}"
+                raise Refused("E_DICOM_IDENTITY", part, "it is not of the same study as the files before it")
+
+    async def attach(self, *paths: Path) -> None:
+        """See `Arrival.attach`."""
+        for path in paths:
+            await to_thread.run_sync(_rename, path, self.folder / path.name)
+
+    async def publish(self, *, ihis: Collection[Ihi] = (), also: Also | None = None) -> StudyKey:
+        """See `Arrival.publish`."""
+        if not self._rows:
+            raise Refused("E_INCOMPLETE", "dicom", "there is no instance in it")
+        return await self._source.publish(self.folder, self._rows, self._sender, ihis, also)
+
+
+def _take(files: Iterable[Path], folder: Path) -> reading.Rows:
+    """Moves DICOM files into `folder`; their rows of `instances`."""
+    listed = []
+    for file in files:
+        _rename(file, folder / file.name)
+        listed.append(listing.look_at(folder / file.name))
+    rows, bad = reading.read(listed)
+    if bad:
+        raise Refused(bad[0]["code"], f"dicom/{Path(bad[0]['key']).name}", bad[0]["message"])
     return rows
 
 
 def _issuer(rows: reading.Rows, sender: str) -> str:
-    """The issuer under which the PatientIDs of an envelope count: with this sender only.
+    """The issuer under which the PatientIDs of a received study count: with this sender only.
 
     An issuer is what a file says of itself: taken as it stands, a stranger's number 0001 would be our number 0001, and
     its IHI ours too. One patient has one issuer, also when some files leave it out (the sender's default counts for
@@ -182,35 +205,40 @@ def _issuer(rows: reading.Rows, sender: str) -> str:
     return "#".join([sender, *named])
 
 
-def _ihis(folder: Path) -> frozenset[Ihi]:
-    """The IHIs among the patient's identifiers of metadata.json, in either spelling of their system (fhir-au 1.4)."""
-    path = folder / "metadata.json"
+def _make_private(folder: Path, root: Path) -> None:
+    """Makes `folder` and every folder between it and `root`, itself included, for this user alone."""
     try:
-        with path.open("rb") as file:
-            metadata = orjson.loads(file.read(METADATA_LARGEST + 1))
-        identifiers = metadata["patient"].get("identifiers", [])
-        named = [one["value"] for one in identifiers if one.get("system") in {IHI_SYSTEM, IHI_SYSTEM_JMIX_ALIAS}]
-        return frozenset(Ihi.parse(value) for value in named)
+        for one in reversed([folder, *folder.parents]):
+            if one.is_relative_to(root):  # `parents` of mkdir would make the outer ones readable
+                one.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise InputOutput(str(path), error.strerror or type(error).__name__) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused("E_SCHEMA", "metadata.json", "the patient's identifiers cannot be read") from error
+        raise InputOutput(str(folder), f"{error.strerror}; received studies need a writable folder") from error
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        if target.exists():
+            raise Refused("E_INCOMPLETE", f"dicom/{target.name}", "two of its files have the same name")
+        path.rename(target)
+    except OSError as error:
+        raise InputOutput(str(path), f"{error.strerror}; it must lie on the disk of {target.parent}") from error
 
 
 def _move(folder: Path, place: Path) -> None:
-    """Renames `folder` to `place`, durably."""
+    """Renames `folder` to `place`, durably with all that is in it."""
     try:
-        for parent in (place.parent.parent, place.parent):  # `parents` would make the outer one readable
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (folder, *folder.rglob("*")):
+            _sync(path)
+        _make_private(place.parent, place.parent.parent)
         folder.rename(place)
-        for changed in (place.parent, place.parent.parent, folder.parent):
+        for changed in (place.parent, place.parent.parent):
             _sync(changed)
     except OSError as error:
         raise InputOutput(str(place), f"{error.strerror}; received studies need a writable folder") from error
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

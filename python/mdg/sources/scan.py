@@ -7,9 +7,11 @@ archive.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, fields
 from functools import partial
+from time import monotonic
 
 import anyio
 from anyio import to_thread
@@ -21,6 +23,8 @@ from mdg.store import Store, index
 
 BATCH_BYTES = 64 * 1024 * 1024
 """Bytes after which a batch is full."""
+STEP = 1.0
+"""Seconds after which a pass over unchanged folders gives its caller a turn."""
 UNAVAILABLE = "E_FS_UNAVAILABLE"
 
 Progress = Callable[[int, int], None]
@@ -45,9 +49,14 @@ class ScanReport:
     instances: int = 0
     bytes: int = 0
 
+    def add(self, other: ScanReport) -> None:
+        """Counts what another scan did, too."""
+        for count in fields(self):
+            setattr(self, count.name, getattr(self, count.name) + getattr(other, count.name))
+
 
 class Scan:
-    """One pass. `roots` are the folders of the source; `between` runs after each folder."""
+    """One pass. `roots` are the folders of the source."""
 
     def __init__(
         self,
@@ -56,56 +65,65 @@ class Scan:
         roots: Sequence[str],
         report: ScanReport,
         *,
-        between: Callable[[], Awaitable[None]],
         progress: Progress | None,
     ) -> None:
         self._store = store
         self._part = part
         self._roots = frozenset(roots)
         self._report = report
-        self._between = between
         self._progress = progress
-        self._batch: list[File] = []
         self._seen: set[str] = set()
         self._kept: list[str] = []
         self._known: set[str] = set()
-        self._send, self._receive = anyio.create_memory_object_stream[list[File]](0)
 
-    async def run(self, places: Iterable[tuple[str, bool]], *, whole: bool) -> None:
-        """Visits each (folder, whether also all below it); with `whole` forgets every folder that was not seen.
-        `Unavailable` when the store does not keep what was found."""
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._read_batches)
-                async with self._send:
-                    for folder, deep in places:
-                        await self._visit(folder, deep)
-                    await self._flush()
-        except ExceptionGroup as group:
-            raise (group.subgroup(MdgError) or group).exceptions[0] from group
+    async def run(self, places: Iterable[tuple[str, bool]], *, whole: bool) -> AsyncGenerator[None, None]:
+        """Visits each (folder, whether also all below it); with `whole` forgets every folder that was not seen. Yields
+        after each batch, when none is under way. `Unavailable` when the store does not keep what was
+        found."""
+        async with aclosing(self._batches(places)) as batches:
+            batch = await anext(batches, None)
+            while batch is not None:
+                try:
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._read, batch)
+                        batch = await anext(batches, None)
+                except ExceptionGroup as group:
+                    raise (group.subgroup(MdgError) or group).exceptions[0] from group
+                yield
         if whole:
             await self._forget_unseen()
 
-    async def _visit(self, folder: str, deep: bool) -> None:
-        stack = [folder]
-        while stack:
-            here = stack.pop()
-            if here in self._seen:
-                continue  # one folder of the settings lies in another
-            found = await to_thread.run_sync(listing.read, here)
-            async with self._store.read() as connection:
-                known = await index.known(connection, self._part, here)
-            why = await self._obstacle(here, found)
-            if why is not None:
-                await self._keep_below(here, why)
-            elif found.missing:
-                await self._forget(folder for folder in await self._indexed() if _lies_in(folder, here))
-            else:
-                self._seen.add(here)
-                await self._compare(here, found.files, known)
-                if deep:
-                    stack.extend(reversed(found.folders))
-            await self._between()
+    async def _batches(self, places: Iterable[tuple[str, bool]]) -> AsyncGenerator[list[File], None]:
+        """What must be read, in batches; an empty one when none was filled for STEP seconds."""
+        batch: list[File] = []
+        last = monotonic()
+        for place, deep in places:
+            stack = [place]
+            while stack:
+                here = stack.pop()
+                if here in self._seen:
+                    continue  # one folder of the source lies in another
+                found = await to_thread.run_sync(listing.read, here)
+                async with self._store.read() as connection:
+                    known = await index.known(connection, self._part, here)
+                why = await self._obstacle(here, found)
+                if why is not None:
+                    await self._keep_below(here, why)
+                elif found.missing:
+                    await self._forget(folder for folder in await self._indexed() if _lies_in(folder, here))
+                else:
+                    self._seen.add(here)
+                    for file in await self._changed(here, found.files, known):
+                        batch.append(file)
+                        if len(batch) == reading.BATCH or sum(one.size for one in batch) >= BATCH_BYTES:
+                            yield batch
+                            batch, last = [], monotonic()
+                    if deep:
+                        stack.extend(reversed(found.folders))
+                if monotonic() - last >= STEP:
+                    yield []
+                    last = monotonic()
+        yield batch
 
     async def _obstacle(self, here: str, found: listing.Listing) -> str | None:
         """Why nothing can be concluded from the listing of a folder."""
@@ -125,39 +143,35 @@ class Scan:
         problem = index.object_row(_itself(here), "", 0) | {"code": UNAVAILABLE, "message": why}
         await self._store.write(partial(index.keep, part=self._part, found=[], bad=[problem], known=[problem["key"]]))
 
-    async def _compare(self, here: str, files: Sequence[File], known: dict[str, tuple[int, str] | None]) -> None:
+    async def _changed(self, here: str, files: Sequence[File], known: dict[str, tuple[int, str] | None]) -> list[File]:
+        """The files of a folder that must be read; forgets those that are gone."""
         gone = sorted(known.keys() - {file.path for file in files})
         if gone:
             await self._store.write(partial(index.forget, part=self._part, keys=gone))
             self._report.removed += len(gone) - (_itself(here) in gone)
+        changed = []
         for file in files:
-            self._report.seen += 1
             path = file.path
-            if known.get(path) == (file.size, file.version):
-                self._report.unchanged += 1
-                continue
-            if path in known:
+            if path not in known:
+                changed.append(file)
+            elif known[path] != (file.size, file.version):
                 self._known.add(path)
-            self._batch.append(file)
-            if len(self._batch) == reading.BATCH or sum(file.size for file in self._batch) >= BATCH_BYTES:
-                await self._flush()
+                changed.append(file)
+        self._report.seen += len(files)
+        self._report.unchanged += len(files) - len(changed)
+        return changed
 
-    async def _flush(self) -> None:
-        if self._batch:
-            await self._send.send(self._batch)
-            self._batch = []
-
-    async def _read_batches(self) -> None:
-        async with self._receive:
-            async for batch in self._receive:
-                found, bad = await to_thread.run_sync(reading.read, batch)
-                known = self._known.intersection(file.path for file in batch)
-                await self._store.write(partial(index.keep, part=self._part, found=found, bad=bad, known=known))
-                self._known -= known
-                self._report.read += len(batch)
-                self._report.bytes_read += sum(row["size"] for row in (*found, *bad))
-                if self._progress is not None:
-                    self._progress(self._report.read, self._report.bytes_read)
+    async def _read(self, batch: Sequence[File]) -> None:
+        if not batch:
+            return
+        found, bad = await to_thread.run_sync(reading.read, batch)
+        known = self._known.intersection(file.path for file in batch)
+        await self._store.write(partial(index.keep, part=self._part, found=found, bad=bad, known=known))
+        self._known -= known
+        self._report.read += len(batch)
+        self._report.bytes_read += sum(row["size"] for row in (*found, *bad))
+        if self._progress is not None:
+            self._progress(self._report.read, self._report.bytes_read)
 
     async def _forget_unseen(self) -> None:
         await self._forget(
