@@ -20,9 +20,9 @@ from mdg.access import RecordedConsents, decide
 from mdg.audit import Agent, Audit, recorded
 from mdg.errors import Forbidden, InsufficientScope, NotFound, Throttled, Unavailable, Unprocessable
 from mdg.exchange import subscription as subscription_module
-from mdg.exchange.delivery import Delivery
+from mdg.exchange.decision import Decisions
 from mdg.exchange.holdings import Holdings
-from mdg.exchange.judge import Judge
+from mdg.exchange.notification import Notifications
 from mdg.exchange.subscription import Subscriptions
 from mdg.fhir.subscription import message, parse
 from mdg.identity import Identities
@@ -75,7 +75,7 @@ class Board:
     store: Store
     shelf: Shelf
     subscriptions: Subscriptions
-    delivery: Delivery
+    notifications: Notifications
     jobs: Jobs
     clock: Clock
     standing: Standing
@@ -109,11 +109,11 @@ class Board:
         return (await self.subscriptions.read(SUBSCRIBER, id_, "request")).status.value
 
 
-def kinds(delivery: Delivery, each: int = 32) -> list[Kind]:
+def kinds(notifications: Notifications, each: int = 32) -> list[Kind]:
     return [
-        Kind(MATCH_SUBSCRIBERS, delivery.match),
-        Kind(NOTIFY, delivery.send, at_once=64, each=each),
-        Kind(END, delivery.end),
+        Kind(MATCH_SUBSCRIBERS, notifications.match),
+        Kind(NOTIFY, notifications.send, at_once=64, each=each),
+        Kind(END, notifications.end),
     ]
 
 
@@ -125,18 +125,18 @@ async def opened(folder: Path, receiver: Receiver, shelf: Shelf) -> AsyncIterato
         out = await stack.enter_async_context(Outbound([receiver.origin], sandbox=True))
         clock, standing = Clock(), Standing()
 
-        def judge(*args: Any, **rules: Any) -> Verdict:
+        def decided(*args: Any, **rules: Any) -> Verdict:
             verdict = decide(*args, **rules)
             return verdict if made.permitted or args[2].study is None else replace(verdict, allowed=False)
 
         identities, consents = Identities(store, CUSTODIAN), RecordedConsents(store, CUSTODIAN, clock)
         audit = Audit(store, CUSTODIAN, Agent("mdg", "0", "https://mdg.example.org"))
         ways = {SUBSCRIBER.organisation: out}
-        holdings, judging = Holdings([shelf], identities, consents), Judge(decide=judge, clock=clock)
-        delivery = Delivery(
+        holdings, decisions = Holdings([shelf], identities, consents), Decisions(decide=decided, clock=clock)
+        notifications = Notifications(
             store,
             holdings,
-            judging,
+            decisions,
             audit,
             standing=standing,
             ways=ways,
@@ -146,8 +146,8 @@ async def opened(folder: Path, receiver: Receiver, shelf: Shelf) -> AsyncIterato
         made = Board(
             store=store,
             shelf=shelf,
-            subscriptions=Subscriptions(store, judging, audit, consents=consents, ways=ways, custodian=CUSTODIAN),
-            delivery=delivery,
+            subscriptions=Subscriptions(store, decisions, audit, consents=consents, ways=ways, custodian=CUSTODIAN),
+            notifications=notifications,
             jobs=Jobs(store, CUSTODIAN, clock),
             clock=clock,
             standing=standing,
@@ -155,7 +155,7 @@ async def opened(folder: Path, receiver: Receiver, shelf: Shelf) -> AsyncIterato
             ways=ways,
             stack=stack,
         )
-        made.jobs.do(*kinds(delivery))
+        made.jobs.do(*kinds(notifications))
         yield made
 
 
@@ -332,7 +332,7 @@ async def test_two_processes_on_one_database_send_each_number_once(board: Board)
     await board.happen(1, 2)
     board.receiver.open = anyio.Event()
     other = Jobs(board.store, CUSTODIAN, board.clock)
-    other.do(*kinds(board.delivery))
+    other.do(*kinds(board.notifications))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(board.send)
         await until(lambda: len(board.receiver.got) == 2)
@@ -406,7 +406,7 @@ async def test_each_sending_has_a_record_before_it_and_each_failure_another(boar
 async def test_an_organisation_whose_receivers_are_silent_holds_up_no_other(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    board.jobs.do(*kinds(board.delivery, each=2))
+    board.jobs.do(*kinds(board.notifications, each=2))
     other = replace(SUBSCRIBER, organisation=CUSTODIAN, client_id="other", subject="other")
     board.receiver.open = anyio.Event()
     for _ in range(5):

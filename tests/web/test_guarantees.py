@@ -141,14 +141,14 @@ async def test_every_locked_route_sends_nothing_when_the_decision_fails(start: S
     """A caller is decided on before anything is looked up, and again on what is found: each of the two is needed."""
     failing = anyio.Event()
 
-    def judge(*args: Any, **rules: Any) -> Verdict:
+    def decided(*args: Any, **rules: Any) -> Verdict:
         if failing.is_set() and (
             which == "every decision" or args[2].study or args[2].scope_type in ("Patient", "Subscription")
         ):
             raise RuntimeError("the decision is broken")
         return decide(*args, **rules)
 
-    async with start(decide=judge, **EVERY_DOOR) as gateway:
+    async with start(decide=decided, **EVERY_DOOR) as gateway:
         routes = create_public(gateway.rooms).routes
         locked = [route for route in routes if isinstance(route, Route) and route.path not in PUBLIC]
         walked = {f"{method} {route.path}" for route in locked for method in (route.methods or set()) - {"HEAD"}}

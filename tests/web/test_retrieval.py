@@ -524,10 +524,10 @@ async def test_what_is_granted_is_decided_again(start: Start) -> None:
 
     turned = anyio.Event()
 
-    def judge(*args: Any, **rules: Any) -> Verdict:
+    def decided(*args: Any, **rules: Any) -> Verdict:
         return Verdict(False, ()) if turned.is_set() and args[2].study else decide(*args, **rules)
 
-    async with start(decide=judge) as gateway:
+    async with start(decide=decided) as gateway:
         _, _, grant = await granted(gateway)
         assert (await get(gateway, grant["path"])).status_code == 200
         turned.set()

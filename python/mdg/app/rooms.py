@@ -35,11 +35,11 @@ from mdg.audit.event import Agent
 from mdg.client import Gateway, Tokens
 from mdg.config import Settings
 from mdg.errors import MdgError
-from mdg.exchange.delivery import FORGET, Delivery
+from mdg.exchange.decision import Decide, Decisions
 from mdg.exchange.discovery import Discovery
 from mdg.exchange.envelopes import Envelopes
 from mdg.exchange.holdings import Holdings
-from mdg.exchange.judge import Decide, Judge
+from mdg.exchange.notification import FORGET, Notifications
 from mdg.exchange.reception import Reception
 from mdg.exchange.registration import Registrar
 from mdg.exchange.retrieval import Retrieval
@@ -137,7 +137,7 @@ async def _open(
     await stack.enter_async_context(_running(clock.run))
     consents = RecordedConsents(store, custodian, clock)
     jobs = Jobs(store, custodian, machine_clock)
-    judge = Judge(decide=decide, clock=clock)
+    decisions = Decisions(decide=decide, clock=clock)
     outbound = await stack.enter_async_context(Outbound(origins(settings), settings.sandbox))
     directory = HttpDirectory(directory_url(settings), outbound)
     audit = Audit(store, custodian, Agent("mdg", __version__, settings.public_url))
@@ -162,7 +162,7 @@ async def _open(
     )
     retrieval = Retrieval(
         holdings,
-        judge,
+        decisions,
         audit,
         envelopes,
         workshop=workshop,
@@ -184,11 +184,11 @@ async def _open(
         organisation: await stack.enter_async_context(Outbound(origins, settings.sandbox))
         for organisation, origins in settings.subscribers.items()
     }
-    subscriptions = Subscriptions(store, judge, audit, consents=consents, ways=ways, custodian=custodian)
-    delivery = Delivery(
+    subscriptions = Subscriptions(store, decisions, audit, consents=consents, ways=ways, custodian=custodian)
+    notifications = Notifications(
         store,
         holdings,
-        judge,
+        decisions,
         audit,
         standing=gate,
         ways=ways,
@@ -197,10 +197,11 @@ async def _open(
     )
     if settings.capabilities.subscription:
         jobs.do(
-            JobKind(MATCH_SUBSCRIBERS, delivery.match, ahead=AHEAD),
-            JobKind(NOTIFY, delivery.send, at_once=256, each=32),  # as many as an organisation's client has connections
-            JobKind(END, delivery.end),
-            JobKind("forget-events", delivery.forget, every=FORGET),
+            JobKind(MATCH_SUBSCRIBERS, notifications.match, ahead=AHEAD),
+            # As many for each organisation as its client has connections.
+            JobKind(NOTIFY, notifications.send, at_once=256, each=32),
+            JobKind(END, notifications.end),
+            JobKind("forget-events", notifications.forget, every=FORGET),
         )
     reception = Reception(gateway_at, directory, received, audit, settings.data.resolve() / "incoming")
     await reception.sweep()
@@ -236,7 +237,7 @@ async def _open(
         revocations=revocations,
         consents=consents,
         cursors=cursors,
-        discovery=Discovery(holdings, judge, audit, retrievable=settings.capabilities.retrieval),
+        discovery=Discovery(holdings, decisions, audit, retrievable=settings.capabilities.retrieval),
         retrieval=retrieval,
         jobs=jobs,
         numbers=numbers,

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from mdg.audit import Audit
 from mdg.errors import Forbidden, NotFound
+from mdg.exchange.decision import Decisions
 from mdg.exchange.holdings import Held, Holdings, late
-from mdg.exchange.judge import Judge
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.found import Found, FoundPatient, FoundPatients, FoundStudy
 from mdg.model.identity import Ihi
@@ -25,9 +25,9 @@ from mdg.model.request import Action, Requester, Verdict
 class Discovery:
     """The discovery side of one gateway. `retrievable`: retrieval is switched on, so studies have an address."""
 
-    def __init__(self, holdings: Holdings, judge: Judge, audit: Audit, *, retrievable: bool) -> None:
+    def __init__(self, holdings: Holdings, decisions: Decisions, audit: Audit, *, retrievable: bool) -> None:
         self._holdings = holdings
-        self._judge = judge
+        self._decisions = decisions
         self._audit = audit
         self._retrievable = retrievable
 
@@ -37,7 +37,7 @@ class Discovery:
         `Forbidden` when it is about another person than the token's, known here or not. `Unavailable` without audit, or
         if nothing matches while a source did not answer: "nothing found" would be believed.
         """
-        verdict = self._judge.admit(requester, Action.DISCOVER, "ImagingStudy")
+        verdict = self._decisions.admit(requester, Action.DISCOVER, "ImagingStudy")
         ihi = self._searched(requester, query)
         held, unanswered = await self._holdings.of(ihi)
         visible = {one.study.id: one for one in held if self._allowed(requester, "ImagingStudy", one)}
@@ -69,7 +69,7 @@ class Discovery:
 
     async def search_patients(self, requester: Requester, query: Query, asked: bytes, request_id: str) -> FoundPatients:
         """The patients of the studies that `query` selects, by logical id. Refusals as of `search`."""
-        verdict = self._judge.admit(requester, Action.DISCOVER, "Patient")
+        verdict = self._decisions.admit(requester, Action.DISCOVER, "Patient")
         ihi = self._searched(requester, query)
         held, unanswered = await self._holdings.of(ihi)
         patients, later = await self._patients(requester, ihi, held)
@@ -109,7 +109,7 @@ class Discovery:
 
     async def patient(self, requester: Requester, id_: str, request_id: str) -> FoundPatient:
         """The patient `id_`: only the token's own person, and only while one of their studies may be shown."""
-        verdict = self._judge.admit(requester, Action.DISCOVER, "Patient")
+        verdict = self._decisions.admit(requester, Action.DISCOVER, "Patient")
         ihi = requester.patient
         if ihi is None:
             raise NotFound(reason="no-patient-in-token")
@@ -131,13 +131,13 @@ class Discovery:
         return requester.patient
 
     async def _study(self, requester: Requester, scope_type: str, id_: str) -> tuple[Held, Verdict]:
-        self._judge.admit(requester, Action.DISCOVER, scope_type)
+        self._decisions.admit(requester, Action.DISCOVER, scope_type)
         if requester.patient is None:
             raise NotFound(reason="no-patient-in-token")
         held = await self._holdings.study_by_id(id_, requester.patient)
         if held is None:
             raise NotFound
-        verdict = self._judge.of_study(requester, Action.DISCOVER, scope_type, held)
+        verdict = self._decisions.of_study(requester, Action.DISCOVER, scope_type, held)
         if not verdict.allowed:
             raise NotFound(reason="hidden")
         return held, verdict
@@ -152,7 +152,7 @@ class Discovery:
         return {one.id: one for one in known if one.id in shown}, unanswered
 
     def _allowed(self, requester: Requester, scope_type: str, held: Held) -> bool:
-        return self._judge.of_study(requester, Action.DISCOVER, scope_type, held).allowed
+        return self._decisions.of_study(requester, Action.DISCOVER, scope_type, held).allowed
 
     def _found(self, held: Held) -> FoundStudy:
         return FoundStudy(held.study, held.ihi, self._retrievable)

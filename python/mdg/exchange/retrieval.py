@@ -18,9 +18,9 @@ import anyio
 from mdg.access import Replay, Tickets, VerifiedRequest, verify_request
 from mdg.audit import Audit
 from mdg.errors import Forbidden, MdgError, NotFound, Unauthenticated, Unprocessable, about
+from mdg.exchange.decision import PAYLOAD, Decisions, Standing
 from mdg.exchange.envelopes import Envelope, Envelopes, Identifiers, identifiers_of
 from mdg.exchange.holdings import Held, Holdings
-from mdg.exchange.judge import PAYLOAD, Judge, Standing
 from mdg.exchange.preconditions import not_modified
 from mdg.exchange.ranges import Span, select
 from mdg.exchange.release import Release, Wanted
@@ -56,7 +56,7 @@ class Retrieval:
     def __init__(
         self,
         holdings: Holdings,
-        judge: Judge,
+        decisions: Decisions,
         audit: Audit,
         envelopes: Envelopes,
         *,
@@ -70,7 +70,7 @@ class Retrieval:
         minimum_level: int,
     ) -> None:
         self._holdings = holdings
-        self._judge = judge
+        self._decisions = decisions
         self._audit = audit
         self._envelopes = envelopes
         self._tickets = tickets
@@ -89,8 +89,8 @@ class Retrieval:
 
         `Unauthenticated`, `Conflict`, `Unprocessable`, `NotFound`, `Unavailable` as table 2.4 says.
         """
-        self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
-        now = self._judge.clock()
+        self._decisions.admit(requester, Action.DISCLOSE, PAYLOAD)
+        now = self._decisions.clock()
         verified = await verify_request(
             jws, audience=self._custodian.uri, requester=requester, directory=self._directory, now=now
         )
@@ -116,8 +116,8 @@ class Retrieval:
 
     async def renew(self, requester: Requester, id_: str, request_id: str) -> Granted:
         """A new ticket under a fresh token, for the same envelope (seg/1 10.1)."""
-        self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
-        made = await self._envelopes.by_id(id_, requester, self._judge.clock())
+        self._decisions.admit(requester, Action.DISCLOSE, PAYLOAD)
+        made = await self._envelopes.by_id(id_, requester, self._decisions.clock())
         if made is None or made.jkt != requester.jkt:
             raise NotFound
         verdict = await self._decided_again(requester, made)
@@ -127,7 +127,7 @@ class Retrieval:
     async def fetch(self, requester: Requester, uid: str, wanted: Wanted, request_id: str) -> Release:
         """The envelope of study `uid`, sealed to the client's key in the directory; made when there is none that
         lives."""
-        self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
+        self._decisions.admit(requester, Action.DISCLOSE, PAYLOAD)
         held, verdict = self._disclosable(requester, await self._holdings.study(uid, _person(requester)))
         if self._minimum_level > LEVEL_STATIC:
             raise Unprocessable(
@@ -138,7 +138,7 @@ class Retrieval:
         if card is None:
             raise Unprocessable("the directory has no key of this organisation to seal to", reason="no-key")
         identifiers = self._identifiers(held)
-        made = await self._envelopes.current(requester, held, identifiers, card.x25519, self._judge.clock())
+        made = await self._envelopes.current(requester, held, identifiers, card.x25519, self._decisions.clock())
         if made is None:
             owner = _owner(requester)
             key = ("directory", owner, held.study.key, identifiers, card.x25519)
@@ -151,9 +151,9 @@ class Retrieval:
 
     async def download(self, requester: Requester, id_: str, ticket: str, wanted: Wanted, request_id: str) -> Release:
         """The bytes of an envelope that a request was granted. `Forbidden` for a ticket that is not good."""
-        self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
-        self._tickets.check(ticket, id_, requester, wanted.method, self._judge.clock())
-        made = await self._envelopes.by_id(id_, requester, self._judge.clock())
+        self._decisions.admit(requester, Action.DISCLOSE, PAYLOAD)
+        self._tickets.check(ticket, id_, requester, wanted.method, self._decisions.clock())
+        made = await self._envelopes.by_id(id_, requester, self._decisions.clock())
         if made is None:
             raise NotFound(reason="no-such-recipe")
         verdict = await self._decided_again(requester, made)
@@ -182,11 +182,11 @@ class Retrieval:
         return held, verdict
 
     def _verdict(self, requester: Requester, held: Held) -> Verdict:
-        return self._judge.of_study(requester, Action.DISCLOSE, PAYLOAD, held)
+        return self._decisions.of_study(requester, Action.DISCLOSE, PAYLOAD, held)
 
     async def _own(self, requester: Requester, envelope_id: str) -> tuple[Envelope, Verdict]:
-        self._judge.admit(requester, Action.DISCLOSE, PAYLOAD)
-        made = await self._envelopes.by_envelope_id(envelope_id, requester, self._judge.clock())
+        self._decisions.admit(requester, Action.DISCLOSE, PAYLOAD)
+        made = await self._envelopes.by_envelope_id(envelope_id, requester, self._decisions.clock())
         if made is None:
             raise NotFound
         return made, await self._decided_again(requester, made)
@@ -232,13 +232,13 @@ class Retrieval:
             recipient=recipient,
             identifiers=self._identifiers(held),
             request_digest=digest,
-            now=self._judge.clock(),
+            now=self._decisions.clock(),
         )
 
     def _granted(self, requester: Requester, made: Envelope) -> Granted:
         recipe = made.recipe
         return Granted(
-            path=f"/api/jmix/r/{made.id}?t={self._tickets.issue(made.id, requester, self._judge.clock())}",
+            path=f"/api/jmix/r/{made.id}?t={self._tickets.issue(made.id, requester, self._decisions.clock())}",
             length=recipe.length,
             etag=_etag(recipe.digest),
             not_after=made.not_after.strftime("%Y-%m-%dT%H:%M:%SZ"),

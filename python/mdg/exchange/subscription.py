@@ -2,7 +2,7 @@
 
 Order of a creation: may the caller subscribe at all and for this person; is the endpoint one that its organisation may
 be told at; the row and its audit record, in one transaction. Another's subscription and one that is not there are the
-same. Events are matched and sent by `exchange.delivery`.
+same. Events are matched and sent by `exchange.notification`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mdg.access import Consents
 from mdg.audit import Audit
 from mdg.errors import Forbidden, NotFound, Throttled, Unprocessable, about
-from mdg.exchange.judge import Judge
+from mdg.exchange.decision import Decisions
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO
 from mdg.model.request import Action, Requester, Verdict
@@ -36,7 +36,7 @@ class Subscriptions:
     def __init__(
         self,
         store: Store,
-        judge: Judge,
+        decisions: Decisions,
         audit: Audit,
         *,
         consents: Consents,
@@ -44,7 +44,7 @@ class Subscriptions:
         custodian: HpiO,
     ) -> None:
         self._store = store
-        self._judge = judge
+        self._decisions = decisions
         self._audit = audit
         self._consents = consents
         self._ways = ways
@@ -56,16 +56,16 @@ class Subscriptions:
         `Forbidden` for another person than the token's or an endpoint that was not agreed, `Unprocessable` for an end
         in the past, `Throttled` when the client has too many.
         """
-        self._judge.admit(requester, Action.DISCOVER, SCOPE_TYPE)
+        self._decisions.admit(requester, Action.DISCOVER, SCOPE_TYPE)
         with about(patient=wanted.patient or requester.patient, study_uid=wanted.study):
             if requester.patient is None or wanted.patient not in (None, requester.patient):
                 raise Forbidden(reason="another-patient")
             if requester.organisation not in self._ways:
                 raise Forbidden(reason="origin-not-allowed")
             consents = await self._consents.of(requester.patient)
-            verdict = self._judge.of_person(requester, Action.DISCOVER, SCOPE_TYPE, consents)
+            verdict = self._decisions.of_person(requester, Action.DISCOVER, SCOPE_TYPE, consents)
             self._ways[requester.organisation].check(wanted.endpoint)
-        now = self._judge.clock()
+        now = self._decisions.clock()
         if wanted.end is not None and wanted.end <= now:
             raise Unprocessable("end lies in the past", reason="subscription-end")
         new = Subscription(secrets.token_hex(16), requester, requester.patient, wanted, Status.REQUESTED, now)
@@ -99,7 +99,7 @@ class Subscriptions:
 
     async def _own(self, requester: Requester, id_: str) -> tuple[Subscription, Verdict]:
         """The caller's own subscription, and why it may be used."""
-        verdict = self._judge.admit(requester, Action.DISCOVER, SCOPE_TYPE)
+        verdict = self._decisions.admit(requester, Action.DISCOVER, SCOPE_TYPE)
         async with self._store.read() as connection:
             found = await table.find(connection, self._custodian, id_, requester)
         if found is None:

@@ -1,5 +1,4 @@
-"""Notification, the gateway's side of it: an event finds its subscribers, and each is told in order (architecture
-"Notification"; fhir-au 6.3).
+"""Notification: an event finds its subscribers, and each is told in order (spec/events 5).
 
 `match` gives an event its number in every subscription, in the transaction that ends its job, so nothing is lost or
 counted twice. `send` sends what is due: decided again for each sending, recorded before it leaves, one at a
@@ -19,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.audit import Audit
 from mdg.errors import Forbidden, reason, where
+from mdg.exchange.decision import Decisions, Standing
 from mdg.exchange.holdings import Holdings
-from mdg.exchange.judge import Judge, Standing
 from mdg.exchange.subscription import SCOPE_TYPE
 from mdg.jobs import Again, Done, Failed, Job, Keep, Result
 from mdg.jobs.events import event
@@ -36,10 +35,10 @@ from mdg.subscriptions import retry, table
 FORGET = timedelta(hours=1)
 """Between two looks for events that are old enough to be forgotten."""
 
-log = structlog.get_logger("mdg.delivery")
+log = structlog.get_logger("mdg.notification")
 
 
-class Delivery:
+class Notifications:
     """Tells the subscribers of one custodian. `ways` as in `Subscriptions`; `message` renders an event, or a handshake
     if there is none, with the logical id of the study that it may name ("" for none)."""
 
@@ -47,7 +46,7 @@ class Delivery:
         self,
         store: Store,
         holdings: Holdings,
-        judge: Judge,
+        decisions: Decisions,
         audit: Audit,
         *,
         standing: Standing,
@@ -57,7 +56,7 @@ class Delivery:
     ) -> None:
         self._store = store
         self._holdings = holdings
-        self._judge = judge
+        self._decisions = decisions
         self._audit = audit
         self._standing = standing
         self._ways = ways
@@ -73,7 +72,7 @@ class Delivery:
             return Done()
         held = await self._holdings.whose(happened.study.uid)
         patient = held.ihi if held is not None and held.normal else None
-        now = self._judge.clock()
+        now = self._decisions.clock()
 
         async def keep(connection: AsyncConnection) -> None:
             await table.number(connection, happened, patient, now)
@@ -107,12 +106,12 @@ class Delivery:
 
     async def end(self, job: Job) -> Result:
         """Switches a subscription off whose end has come: the job, of kind `table.END`, has its id."""
-        now = self._judge.clock()
+        now = self._decisions.clock()
         return Done(partial(table.switch_off, of=self._custodian, id_=job.key, now=now))
 
     async def forget(self, _: Job) -> Result:
         """Removes the events and subscriptions that are old enough to be forgotten."""
-        before = self._judge.clock() - retry.KEPT
+        before = self._decisions.clock() - retry.KEPT
         return Again(FORGET, partial(table.forget, of=self._custodian, before=before))
 
     async def _failed(
@@ -137,7 +136,7 @@ class Delivery:
         )
 
     def _keeping(self, before: Subscription, after: Subscription) -> Keep:
-        return partial(table.keep, of=self._custodian, before=before, after=after, now=self._judge.clock())
+        return partial(table.keep, of=self._custodian, before=before, after=after, now=self._decisions.clock())
 
     async def _send(self, one: Subscription, event: Numbered | None, request_id: str) -> Response:
         """Decides, records, sends. Any `error: it has not arrived, or nobody knows whether it has."""
@@ -158,7 +157,7 @@ class Delivery:
         held = await self._holdings.study(event.study, one.patient)
         if held is None or not await self._standing.still_stands(one.owner):
             return "", None
-        verdict = self._judge.of_study(one.owner, Action.DISCOVER, SCOPE_TYPE, held)
+        verdict = self._decisions.of_study(one.owner, Action.DISCOVER, SCOPE_TYPE, held)
         return (held.study.id if verdict.allowed else ""), verdict
 
     async def _record(

@@ -39,7 +39,7 @@ PAYLOAD = "payload"
 """The scope type of an envelope; that of a resource is its FHIR type."""
 
 
-class Judge:
+class Decisions:
     """Decides for the stories, under every purpose that the token names: any refusal counts (fhir-au 3.3)."""
 
     def __init__(self, *, decide: Decide = decide, clock: Clock = utc_now) -> None:
@@ -73,6 +73,6 @@ class Judge:
         consents: Sequence[Consent],
         rules: Sequence[Rule] = RULES,
     ) -> Verdict:
-        """A token without a purpose is judged once, under none, for a rule to refuse it."""
+        """A token without a purpose is decided on once, under no purpose, for a rule to refuse it."""
         purpose = next(iter(requester.purposes), "")
         return self._decide(requester, action, resource, purpose, consents, self.clock(), rules=rules)
