@@ -21,7 +21,7 @@ import anyio
 import pytest
 
 from mdg.access import RecordedConsents, utc_now
-from mdg.exchange.holdings import Holdings
+from mdg.exchange.catalogue import Catalogue
 from mdg.identity import Identities
 from mdg.model.identity import HpiO, Ihi
 from mdg.sandbox.identifiers import made_up
@@ -83,13 +83,13 @@ async def reads(few: Path, many: Path, images: Path) -> tuple[list[float], list[
         for store in (one, other):
             source = FolderSource(store, CUSTODIAN, [images], default_issuer="DEMO", time_zone=ZONE)
             await source.scan()
-            holdings = Holdings([source], Identities(store, CUSTODIAN), RecordedConsents(store, CUSTODIAN, utc_now))
-            ((held, *_), _) = await holdings.of(ihi)
-            ways.append((holdings, held.study.key.uid))
+            catalogue = Catalogue([source], Identities(store, CUSTODIAN), RecordedConsents(store, CUSTODIAN, utc_now))
+            ((held, *_), _) = await catalogue.of(ihi)
+            ways.append((catalogue, held.study.key.uid))
         for number in range(READS + 20):
-            for (holdings, uid), seconds in zip(ways, took, strict=True):
+            for (catalogue, uid), seconds in zip(ways, took, strict=True):
                 began = time.perf_counter()
-                assert await holdings.study(uid, ihi) is not None
+                assert await catalogue.study(uid, ihi) is not None
                 if number >= 20:  # the first ones warm the caches
                     seconds.append(time.perf_counter() - began)
     return took

@@ -16,9 +16,9 @@ from mdg.access import RecordedConsents
 from mdg.audit import Audit
 from mdg.audit.event import Agent
 from mdg.errors import Forbidden, InsufficientScope, NotFound, Unavailable
+from mdg.exchange.catalogue import Catalogue
 from mdg.exchange.decision import Decisions
 from mdg.exchange.discovery import Discovery
-from mdg.exchange.holdings import Holdings
 from mdg.identity import Identities
 from mdg.identity.enrichment import Claim, replace_csv
 from mdg.model.found import Found, FoundPatients
@@ -120,7 +120,7 @@ async def discovery(tmp_path: Path, *sources: Shelf) -> AsyncIterator[Discovery]
         await store.write(lambda c: replace_csv(c, CUSTODIAN, [Claim(LOCAL, IHI, "test", NOW.date())]))
         consents = RecordedConsents(store, CUSTODIAN, clock)
         yield Discovery(
-            Holdings(sources, Identities(store, CUSTODIAN), consents, budget=0.2),
+            Catalogue(sources, Identities(store, CUSTODIAN), consents, budget=0.2),
             Decisions(clock=clock),
             Audit(store, CUSTODIAN, Agent("mdg", "1", "https://mdg.example")),
             retrievable=True,

@@ -20,8 +20,8 @@ from mdg.access import RecordedConsents, decide
 from mdg.audit import Agent, Audit, recorded
 from mdg.errors import Forbidden, InsufficientScope, NotFound, Throttled, Unavailable, Unprocessable
 from mdg.exchange import subscription as subscription_module
+from mdg.exchange.catalogue import Catalogue
 from mdg.exchange.decision import Decisions
-from mdg.exchange.holdings import Holdings
 from mdg.exchange.notification import Notifications
 from mdg.exchange.subscription import Subscriptions
 from mdg.fhir.subscription import message, parse
@@ -132,10 +132,10 @@ async def opened(folder: Path, receiver: Receiver, shelf: Shelf) -> AsyncIterato
         identities, consents = Identities(store, CUSTODIAN), RecordedConsents(store, CUSTODIAN, clock)
         audit = Audit(store, CUSTODIAN, Agent("mdg", "0", "https://mdg.example.org"))
         ways = {SUBSCRIBER.organisation: out}
-        holdings, decisions = Holdings([shelf], identities, consents), Decisions(decide=decided, clock=clock)
+        catalogue, decisions = Catalogue([shelf], identities, consents), Decisions(decide=decided, clock=clock)
         notifications = Notifications(
             store,
-            holdings,
+            catalogue,
             decisions,
             audit,
             standing=standing,

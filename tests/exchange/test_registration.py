@@ -26,7 +26,7 @@ from mdg.access import RecordedConsents, utc_now
 from mdg.audit import Audit
 from mdg.audit.event import Agent
 from mdg.audit.record import AUDIT
-from mdg.exchange.holdings import Holdings
+from mdg.exchange.catalogue import Catalogue
 from mdg.exchange.registration import Registrar
 from mdg.identity import Identities
 from mdg.jobs import Jobs, Kind
@@ -100,7 +100,7 @@ async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
             store,
             registrations=Registrations(store, EXAMPLE_PROVIDER),
             registry=running.registry,
-            holdings=Holdings([source], identities, RecordedConsents(store, EXAMPLE_PROVIDER, utc_now)),
+            catalogue=Catalogue([source], identities, RecordedConsents(store, EXAMPLE_PROVIDER, utc_now)),
             identities=identities,
             audit=Audit(store, EXAMPLE_PROVIDER, Agent("mdg", "0", "http://127.0.0.1")),
             custodian=EXAMPLE_PROVIDER,

@@ -12,8 +12,8 @@ from tests.find import find, find_study
 from tests.statements import ran
 
 from mdg.access import RecordedConsents, utc_now
+from mdg.exchange.catalogue import Catalogue
 from mdg.exchange.envelopes import ENVELOPES
-from mdg.exchange.holdings import Holdings
 from mdg.identity import Identities
 from mdg.identity.enrichment import whose
 from mdg.model.identity import HpiO, Ihi, LocalId
@@ -31,7 +31,7 @@ async def test_each_question_about_one_person_is_answered_by_indexes(tmp_path: A
         identities = Identities(store, CUSTODIAN)
         zone = ZoneInfo("Australia/Melbourne")
         source = FolderSource(store, CUSTODIAN, [], default_issuer="RMH", time_zone=zone)
-        holdings = Holdings([source], identities, RecordedConsents(store, CUSTODIAN, utc_now))
+        catalogue = Catalogue([source], identities, RecordedConsents(store, CUSTODIAN, utc_now))
         stale = ENVELOPES.select().where(~whose(ENVELOPES.c.custodian, ENVELOPES.c.study_uid, ENVELOPES.c.ihi))
         with ran() as asked:
             await identities.local_ids(IHI)
@@ -41,7 +41,7 @@ async def test_each_question_about_one_person_is_answered_by_indexes(tmp_path: A
             await find(source, [LocalId("P1", "RMH")])
             await find_study(source, "1.2.3", [LocalId("P1", "RMH")])
             await find_study(source, "0" * 32, [LocalId("P1", "RMH")], Field.LOGICAL_ID)
-            await holdings.whose("1.2.3")
+            await catalogue.whose("1.2.3")
             async with store.read() as connection:
                 await connection.execute(stale)
         assert len(asked) > 8

@@ -16,11 +16,11 @@ import anyio
 
 from mdg.errors import InputOutput, Refused
 from mdg.model.located import Located
-from mdg.sources import listing, reading
+from mdg.sources import instance_rows, listing
 from mdg.sources.indexed import IndexedSource
 from mdg.sources.kinds import Shared
 from mdg.sources.scan import Progress, ScanReport
-from mdg.sources.settle import Terms
+from mdg.sources.study_version import Terms
 from mdg.store import index
 
 
@@ -103,7 +103,7 @@ class ObjectSource(IndexedSource):
                 if known.get(key) == (size, version):
                     continue
                 file = Path(archive.extract(f"{key}@{version}", folder))
-                found, bad = reading.read([listing.look_at(file)])
+                found, bad = instance_rows.read([listing.look_at(file)])
                 for row in (*found, *bad):
                     row.update(index.object_row(key, version, size))
                 ours = [key] if key in known else []

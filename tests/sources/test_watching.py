@@ -18,7 +18,7 @@ from mdg.model.imaging import StudyKey
 from mdg.sources import watcher
 from mdg.sources.folder import FolderSource
 from mdg.sources.kinds import Shared
-from mdg.sources.settle import Terms
+from mdg.sources.study_version import Terms
 from mdg.store import Store
 
 pytestmark = pytest.mark.anyio

@@ -35,10 +35,10 @@ from mdg.audit.event import Agent
 from mdg.client import Gateway, Tokens
 from mdg.config import Settings
 from mdg.errors import MdgError
+from mdg.exchange.catalogue import Catalogue
 from mdg.exchange.decision import Decide, Decisions
 from mdg.exchange.discovery import Discovery
 from mdg.exchange.envelopes import Envelopes
-from mdg.exchange.holdings import Holdings
 from mdg.exchange.notification import FORGET, Notifications
 from mdg.exchange.reception import Reception
 from mdg.exchange.registration import Registrar
@@ -146,7 +146,7 @@ async def _open(
     sources = await open_sources(settings, store, kinds)
     received = next(source for source in sources if isinstance(source, Writes))
     await received.sweep()
-    holdings = Holdings(sources, identities, consents)
+    catalogue = Catalogue(sources, identities, consents)
     replay = Replay(store, custodian, clock)
     cursors = Cursors(clock)
     envelopes = Envelopes(store, settings.data / "spool", custodian, keyring, timedelta(hours=settings.envelope_hours))
@@ -161,7 +161,7 @@ async def _open(
         clock=clock,
     )
     retrieval = Retrieval(
-        holdings,
+        catalogue,
         decisions,
         audit,
         envelopes,
@@ -187,7 +187,7 @@ async def _open(
     subscriptions = Subscriptions(store, decisions, audit, consents=consents, ways=ways, custodian=custodian)
     notifications = Notifications(
         store,
-        holdings,
+        catalogue,
         decisions,
         audit,
         standing=gate,
@@ -211,7 +211,7 @@ async def _open(
             store,
             registrations=Registrations(store, custodian),
             registry=registry,
-            holdings=holdings,
+            catalogue=catalogue,
             identities=identities,
             audit=audit,
             custodian=custodian,
@@ -237,7 +237,7 @@ async def _open(
         revocations=revocations,
         consents=consents,
         cursors=cursors,
-        discovery=Discovery(holdings, decisions, audit, retrievable=settings.capabilities.retrieval),
+        discovery=Discovery(catalogue, decisions, audit, retrievable=settings.capabilities.retrieval),
         retrieval=retrieval,
         jobs=jobs,
         numbers=numbers,

@@ -7,8 +7,8 @@ from typing import Any
 
 from mdg.config import RECEIVED, Settings
 from mdg.sources.kinds import KINDS, Shared, SourceKind, build
-from mdg.sources.settle import Terms
 from mdg.sources.source import Finds
+from mdg.sources.study_version import Terms
 from mdg.sources.watcher import forget_others
 from mdg.store import Store
 

@@ -112,7 +112,7 @@ async def _index(
 
 def _listed(found: Sequence[IndexProblem], every: bool) -> list[str]:
     """One line for each problem; files that are no DICOM, of which a folder of documents has hundreds, share one."""
-    from mdg.sources.leftovers import NOT_DICOM
+    from mdg.sources.other_files import NOT_DICOM
 
     foreign = [] if every else [one for one in found if one.code == NOT_DICOM]
     if len(foreign) < 2:

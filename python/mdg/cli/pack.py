@@ -158,7 +158,7 @@ def _read(folder: Path) -> Study:
     """Reads the header of every file. `Refused` E_DICOM_IDENTITY names two files that disagree whose the study is, and
     never a number, by the rules of the gateway's index (spec/patient-identity 3);
     every other file that is neither an instance nor passed over is refused by its name."""
-    from mdg.sources import facts, leftovers
+    from mdg.sources import facts, other_files
 
     instances: dict[str, Path] = {}
     passed: list[Path] = []
@@ -168,12 +168,12 @@ def _read(folder: Path) -> Study:
     first: Header | None = None
     for path, read in _headers(_files(folder)):
         header = None if isinstance(read, MdgError) else read
-        if leftovers.passed_over(path.name, header, read.code if isinstance(read, Refused) else None):
+        if other_files.passed_over(path.name, header, read.code if isinstance(read, Refused) else None):
             passed.append(path)
             continue
         if isinstance(read, MdgError):
             raise read
-        leftovers.check_shown(path.name, str(path))
+        other_files.check_shown(path.name, str(path))
         study, _, uid, said = facts.facts(read, str(path))
         if _is_copy(path, instances.setdefault(uid, path)):
             passed.append(path)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from mdg.access import Clock, decide, require, utc_now
 from mdg.access.rules import ADMISSION, RULES, Rule
-from mdg.exchange.holdings import Held
+from mdg.exchange.catalogue import CatalogueEntry
 from mdg.model.request import Action, Consent, Requester, Resource, Verdict
 
 
@@ -59,7 +59,7 @@ class Decisions:
         require(verdict)
         return verdict
 
-    def of_study(self, requester: Requester, action: Action, scope_type: str, held: Held) -> Verdict:
+    def of_study(self, requester: Requester, action: Action, scope_type: str, held: CatalogueEntry) -> Verdict:
         """What the rules say about one study in its present state."""
         study = held.study
         resource = Resource(scope_type, held.ihi, study.key, study.labels)

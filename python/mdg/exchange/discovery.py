@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from mdg.audit import Audit
 from mdg.errors import Forbidden, NotFound
+from mdg.exchange.catalogue import Catalogue, CatalogueEntry, late
 from mdg.exchange.decision import Decisions
-from mdg.exchange.holdings import Held, Holdings, late
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.found import Found, FoundPatient, FoundPatients, FoundStudy
 from mdg.model.identity import Ihi
@@ -25,8 +25,8 @@ from mdg.model.request import Action, Requester, Verdict
 class Discovery:
     """The discovery side of one gateway. `retrievable`: retrieval is switched on, so studies have an address."""
 
-    def __init__(self, holdings: Holdings, decisions: Decisions, audit: Audit, *, retrievable: bool) -> None:
-        self._holdings = holdings
+    def __init__(self, catalogue: Catalogue, decisions: Decisions, audit: Audit, *, retrievable: bool) -> None:
+        self._catalogue = catalogue
         self._decisions = decisions
         self._audit = audit
         self._retrievable = retrievable
@@ -39,7 +39,7 @@ class Discovery:
         """
         verdict = self._decisions.admit(requester, Action.DISCOVER, "ImagingStudy")
         ihi = self._searched(requester, query)
-        held, unanswered = await self._holdings.of(ihi)
+        held, unanswered = await self._catalogue.of(ihi)
         visible = {one.study.id: one for one in held if self._allowed(requester, "ImagingStudy", one)}
         studies = [one.study for one in visible.values()]
         selected = select(_of_patients(query, studies), studies)
@@ -71,7 +71,7 @@ class Discovery:
         """The patients of the studies that `query` selects, by logical id. Refusals as of `search`."""
         verdict = self._decisions.admit(requester, Action.DISCOVER, "Patient")
         ihi = self._searched(requester, query)
-        held, unanswered = await self._holdings.of(ihi)
+        held, unanswered = await self._catalogue.of(ihi)
         patients, later = await self._patients(requester, ihi, held)
         unanswered = sorted({*unanswered, *later})
         query = _of_patients(query, [one.study for one in held])
@@ -113,7 +113,7 @@ class Discovery:
         ihi = requester.patient
         if ihi is None:
             raise NotFound(reason="no-patient-in-token")
-        held, unanswered = await self._holdings.of(ihi)
+        held, unanswered = await self._catalogue.of(ihi)
         patients, later = await self._patients(requester, ihi, held)
         if id_ in patients:
             await self._record_read(requester, f"Patient/{id_}", None, verdict, request_id)
@@ -130,11 +130,11 @@ class Discovery:
             raise Forbidden(reason="another-patient")
         return requester.patient
 
-    async def _study(self, requester: Requester, scope_type: str, id_: str) -> tuple[Held, Verdict]:
+    async def _study(self, requester: Requester, scope_type: str, id_: str) -> tuple[CatalogueEntry, Verdict]:
         self._decisions.admit(requester, Action.DISCOVER, scope_type)
         if requester.patient is None:
             raise NotFound(reason="no-patient-in-token")
-        held = await self._holdings.study_by_id(id_, requester.patient)
+        held = await self._catalogue.study_by_id(id_, requester.patient)
         if held is None:
             raise NotFound
         verdict = self._decisions.of_study(requester, Action.DISCOVER, scope_type, held)
@@ -143,18 +143,18 @@ class Discovery:
         return held, verdict
 
     async def _patients(
-        self, requester: Requester, ihi: Ihi, held: Sequence[Held]
+        self, requester: Requester, ihi: Ihi, held: Sequence[CatalogueEntry]
     ) -> tuple[dict[str, Patient], list[tuple[str, str]]]:
         """The patients, by logical id, of those of `held` that may be shown under the scope of Patient, and the sources
         that did not answer."""
         shown = {one.study.patient_id for one in held if self._allowed(requester, "Patient", one)}
-        known, unanswered = await self._holdings.patients(ihi)
+        known, unanswered = await self._catalogue.patients(ihi)
         return {one.id: one for one in known if one.id in shown}, unanswered
 
-    def _allowed(self, requester: Requester, scope_type: str, held: Held) -> bool:
+    def _allowed(self, requester: Requester, scope_type: str, held: CatalogueEntry) -> bool:
         return self._decisions.of_study(requester, Action.DISCOVER, scope_type, held).allowed
 
-    def _found(self, held: Held) -> FoundStudy:
+    def _found(self, held: CatalogueEntry) -> FoundStudy:
         return FoundStudy(held.study, held.ihi, self._retrievable)
 
     async def _record_search(
@@ -182,7 +182,7 @@ class Discovery:
         )
 
     async def _record_read(
-        self, requester: Requester, resource: str, held: Held | None, verdict: Verdict, request_id: str
+        self, requester: Requester, resource: str, held: CatalogueEntry | None, verdict: Verdict, request_id: str
     ) -> None:
         await self._audit.record(
             Event(

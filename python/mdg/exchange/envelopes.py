@@ -25,7 +25,7 @@ from mdg import envelope
 from mdg.envelope.beside import beside
 from mdg.envelope.recipe import Recipe
 from mdg.errors import InputOutput, Unavailable, Unprocessable
-from mdg.exchange.holdings import Held
+from mdg.exchange.catalogue import CatalogueEntry
 from mdg.identity.enrichment import whose
 from mdg.keys import Card, Keyring
 from mdg.model.identity import HpiO, Ihi
@@ -123,7 +123,7 @@ class Envelopes:
 
     async def make(
         self,
-        held: Held,
+        held: CatalogueEntry,
         source: Reads,
         objects: Sequence[Located],
         *,
@@ -201,7 +201,7 @@ class Envelopes:
         return await self._one({"envelope_id": envelope_id, "request_digest": None}, requester, now)
 
     async def current(
-        self, requester: Requester, held: Held, identifiers: Identifiers, recipient: bytes, now: datetime
+        self, requester: Requester, held: CatalogueEntry, identifiers: Identifiers, recipient: bytes, now: datetime
     ) -> Envelope | None:
         """The live envelope that this client already has of this version, with these identifiers of the patient in it,
         sealed to this key of the directory."""
@@ -310,7 +310,7 @@ def _erase_others(folder: Path, live: set[str], older: float) -> int:
     return erased
 
 
-def identifiers_of(held: Held, record_system: str | None) -> Identifiers:
+def identifiers_of(held: CatalogueEntry, record_system: str | None) -> Identifiers:
     """(system, value) of the patient for metadata.json: the IHI, then the local number in its namespace, if it has
     one."""
     ihi = (Ihi.system, str(held.ihi))

@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.audit import Audit
 from mdg.errors import Forbidden, reason, where
+from mdg.exchange.catalogue import Catalogue
 from mdg.exchange.decision import Decisions, Standing
-from mdg.exchange.holdings import Holdings
 from mdg.exchange.subscription import SCOPE_TYPE
 from mdg.jobs import Again, Done, Failed, Job, Keep, Result
 from mdg.jobs.events import event
@@ -45,7 +45,7 @@ class Notifications:
     def __init__(
         self,
         store: Store,
-        holdings: Holdings,
+        catalogue: Catalogue,
         decisions: Decisions,
         audit: Audit,
         *,
@@ -55,7 +55,7 @@ class Notifications:
         message: Callable[[Subscription, Numbered | None, str], Message],
     ) -> None:
         self._store = store
-        self._holdings = holdings
+        self._catalogue = catalogue
         self._decisions = decisions
         self._audit = audit
         self._standing = standing
@@ -70,7 +70,7 @@ class Notifications:
             happened = await event(connection, self._custodian, int(job.key))
         if happened is None:
             return Done()
-        held = await self._holdings.whose(happened.study.uid)
+        held = await self._catalogue.whose(happened.study.uid)
         patient = held.ihi if held is not None and held.normal else None
         now = self._decisions.clock()
 
@@ -154,7 +154,7 @@ class Notifications:
 
     async def _told(self, one: Subscription, event: Numbered) -> tuple[str, Verdict | None]:
         """The logical id of the study when this subscriber may be told of it now, else nothing, and the decision."""
-        held = await self._holdings.study(event.study, one.patient)
+        held = await self._catalogue.study(event.study, one.patient)
         if held is None or not await self._standing.still_stands(one.owner):
             return "", None
         verdict = self._decisions.of_study(one.owner, Action.DISCOVER, SCOPE_TYPE, held)

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg.audit import Audit
 from mdg.errors import Conflict, Problem, Unavailable, Upstream
-from mdg.exchange.holdings import Holdings
+from mdg.exchange.catalogue import Catalogue
 from mdg.identity import Identities
 from mdg.jobs import Done, Job, table
 from mdg.jobs.events import look
@@ -38,7 +38,7 @@ class Registrar:
         *,
         registrations: Registrations,
         registry: Registry,
-        holdings: Holdings,
+        catalogue: Catalogue,
         identities: Identities,
         audit: Audit,
         custodian: HpiO,
@@ -47,7 +47,7 @@ class Registrar:
         self._store = store
         self._registrations = registrations
         self._registry = registry
-        self._holdings = holdings
+        self._catalogue = catalogue
         self._identities = identities
         self._audit = audit
         self._custodian = custodian
@@ -87,7 +87,7 @@ class Registrar:
     async def _discoverable(self, ihi: Ihi) -> bool:
         """Whether somebody who may treat the person finds anything here. A study in quarantine or of a disputed person
         is not found, and one labelled more sensitive than normal must not be pointed to either."""
-        held, unanswered = await self._holdings.of(ihi)
+        held, unanswered = await self._catalogue.of(ihi)
         if any(one.normal for one in held):
             return True
         if unanswered:  # what it holds is not known, so nobody is taken back

@@ -18,9 +18,9 @@ import anyio
 from mdg.access import Replay, Tickets, VerifiedRequest, verify_request
 from mdg.audit import Audit
 from mdg.errors import Forbidden, MdgError, NotFound, Unauthenticated, Unprocessable, about
+from mdg.exchange.catalogue import Catalogue, CatalogueEntry
 from mdg.exchange.decision import PAYLOAD, Decisions, Standing
 from mdg.exchange.envelopes import Envelope, Envelopes, Identifiers, identifiers_of
-from mdg.exchange.holdings import Held, Holdings
 from mdg.exchange.preconditions import not_modified
 from mdg.exchange.ranges import Span, select
 from mdg.exchange.release import Release, Wanted
@@ -55,7 +55,7 @@ class Retrieval:
 
     def __init__(
         self,
-        holdings: Holdings,
+        catalogue: Catalogue,
         decisions: Decisions,
         audit: Audit,
         envelopes: Envelopes,
@@ -69,7 +69,7 @@ class Retrieval:
         numbers: LocalNumbers,
         minimum_level: int,
     ) -> None:
-        self._holdings = holdings
+        self._catalogue = catalogue
         self._decisions = decisions
         self._audit = audit
         self._envelopes = envelopes
@@ -101,7 +101,7 @@ class Retrieval:
         made: Envelope | None = None
         try:
             async with self._replay.once("nonce", verified.nonce_key, verified.nonce_until):
-                held = await self._holdings.study_by_id(verified.request.study, _person(requester))
+                held = await self._catalogue.study_by_id(verified.request.study, _person(requester))
                 held, verdict = self._disclosable(requester, held)
                 make = partial(self._make_for_request, requester, verified, held)
                 made = await self._workshop.made(("request", verified.digest), _owner(requester), make)
@@ -128,7 +128,7 @@ class Retrieval:
         """The envelope of study `uid`, sealed to the client's key in the directory; made when there is none that
         lives."""
         self._decisions.admit(requester, Action.DISCLOSE, PAYLOAD)
-        held, verdict = self._disclosable(requester, await self._holdings.study(uid, _person(requester)))
+        held, verdict = self._disclosable(requester, await self._catalogue.study(uid, _person(requester)))
         if self._minimum_level > LEVEL_STATIC:
             raise Unprocessable(
                 "an envelope sealed to a long-lived key is not given here; POST a signed request to /api/jmix/requests",
@@ -172,7 +172,7 @@ class Retrieval:
 
     # --- how ---
 
-    def _disclosable(self, requester: Requester, held: Held | None) -> tuple[Held, Verdict]:
+    def _disclosable(self, requester: Requester, held: CatalogueEntry | None) -> tuple[CatalogueEntry, Verdict]:
         """The study when it may be disclosed; absent, hidden and somebody else's are all alike."""
         if held is None:
             raise NotFound
@@ -181,7 +181,7 @@ class Retrieval:
             raise NotFound(reason="hidden")
         return held, verdict
 
-    def _verdict(self, requester: Requester, held: Held) -> Verdict:
+    def _verdict(self, requester: Requester, held: CatalogueEntry) -> Verdict:
         return self._decisions.of_study(requester, Action.DISCLOSE, PAYLOAD, held)
 
     async def _own(self, requester: Requester, envelope_id: str) -> tuple[Envelope, Verdict]:
@@ -197,7 +197,7 @@ class Retrieval:
         `NotFound`: the study is gone, or no longer about the person whose identifiers are sealed into the envelope.
         `Forbidden` from the moment the decision turns (C20, C32).
         """
-        held = await self._holdings.study(made.study_uid, _person(requester))
+        held = await self._catalogue.study(made.study_uid, _person(requester))
         if held is None:
             raise NotFound(reason="study-gone")
         if self._identifiers(held) != made.identifiers:
@@ -207,22 +207,24 @@ class Retrieval:
             raise Forbidden(reason="decision-changed")
         return verdict
 
-    def _identifiers(self, held: Held) -> Identifiers:
+    def _identifiers(self, held: CatalogueEntry) -> Identifiers:
         return identifiers_of(held, self._numbers.record_system(held.study.patient))
 
-    async def _make_for_request(self, requester: Requester, verified: VerifiedRequest, held: Held) -> Envelope:
+    async def _make_for_request(
+        self, requester: Requester, verified: VerifiedRequest, held: CatalogueEntry
+    ) -> Envelope:
         recipient = verified.request.public_key
         return await self._make(requester, verified.card, held, recipient=recipient, digest=verified.digest)
 
-    async def _make_for_card(self, requester: Requester, card: Card, held: Held) -> Envelope:
+    async def _make_for_card(self, requester: Requester, card: Card, held: CatalogueEntry) -> Envelope:
         return await self._make(requester, card, held, recipient=card.x25519, digest=None)
 
     async def _make(
-        self, requester: Requester, card: Card, held: Held, *, recipient: bytes, digest: bytes | None
+        self, requester: Requester, card: Card, held: CatalogueEntry, *, recipient: bytes, digest: bytes | None
     ) -> Envelope:
         if not isinstance(held.source, Reads):
             raise Unprocessable("the study is known here, and its images are not", reason="not-readable")
-        instances = await self._holdings.instances(held)
+        instances = await self._catalogue.instances(held)
         return await self._envelopes.make(
             held,
             held.source,

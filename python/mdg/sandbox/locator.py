@@ -35,7 +35,7 @@ TICK = timedelta(milliseconds=1)
 
 
 @dataclass(slots=True)
-class Held:
+class CatalogueEntry:
     """One record; `keys` are the Idempotency-Keys of the changes that made it what it is."""
 
     ihi: Ihi
@@ -70,7 +70,7 @@ class Locator:
     def __init__(self, gate: Gate, clock: Clock) -> None:
         self._gate = gate
         self._clock = clock
-        self._records: dict[str, Held] = {}
+        self._records: dict[str, CatalogueEntry] = {}
         self._owners: dict[str, HpiO] = {}
         self.routes = [
             Route("/v1/records", self._put, methods=["PUT"]),
@@ -94,7 +94,7 @@ class Locator:
                 raise HTTPException(409, "the record of this Idempotency-Key was removed; a new key opens a new record")
         if len(self._records) >= RECORDS:
             raise HTTPException(503, f"the sandbox keeps {RECORDS} records; start it again")
-        opened = Held(ihi, service, type_, caller.organisation, told["status"], self._now(), keys={key})
+        opened = CatalogueEntry(ihi, service, type_, caller.organisation, told["status"], self._now(), keys={key})
         self._records[opened.record_id] = opened
         return JSONResponse(opened.shown(), 201)
 
@@ -138,7 +138,7 @@ class Locator:
             raise HTTPException(403, f"the scope {scope} is needed")
         return caller
 
-    def _change(self, record: Held, status: str, key: str) -> Held:
+    def _change(self, record: CatalogueEntry, status: str, key: str) -> CatalogueEntry:
         """The record with `status`; a change that was made before, or is none, leaves it as it is."""
         if key not in record.keys and record.status != status:
             record.status, record.version = status, record.version + 1

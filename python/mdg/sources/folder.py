@@ -26,7 +26,7 @@ from mdg.model.identity import HpiO
 from mdg.model.located import Located
 from mdg.sources.indexed import IndexedSource
 from mdg.sources.scan import Progress, Scan, ScanReport
-from mdg.sources.settle import Terms
+from mdg.sources.study_version import Terms
 from mdg.store import Store, index
 
 LOG = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from mdg.model.identity import HpiO, LocalId
 from mdg.model.imaging import Patient, Series, StoredInstance, Study, StudyKey
 from mdg.model.located import Located
 from mdg.model.query import Field, OneOf, Query, matches
-from mdg.sources.settle import Terms, settle
+from mdg.sources.study_version import Terms, settle
 from mdg.store import Store, index
 from mdg.store.index import Part, instances, of_study, patients, series, studies, versions
 from mdg.store.schema import moment

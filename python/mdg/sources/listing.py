@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mdg.errors import InputOutput
-from mdg.sources.leftovers import is_hidden
+from mdg.sources.other_files import is_hidden
 
 
 @dataclass(frozen=True, slots=True)

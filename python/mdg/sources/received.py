@@ -26,9 +26,9 @@ from mdg.identity.enrichment import claimed, people
 from mdg.model.identity import HpiO, Ihi, LocalId
 from mdg.model.imaging import StudyKey
 from mdg.model.located import Located
-from mdg.sources import listing, reading
+from mdg.sources import instance_rows, listing
 from mdg.sources.indexed import IndexedSource
-from mdg.sources.settle import Terms, settle
+from mdg.sources.study_version import Terms, settle
 from mdg.store import Store, index
 
 IN_DOUBT = {
@@ -63,7 +63,7 @@ class ReceivedSource(IndexedSource):
                 await to_thread.run_sync(_remove, [study.folder])
 
     async def publish(
-        self, folder: Path, rows: reading.Rows, sender: str, ihis: Collection[Ihi], also: Also | None
+        self, folder: Path, rows: instance_rows.Rows, sender: str, ihis: Collection[Ihi], also: Also | None
     ) -> StudyKey:
         """Makes the files of `rows`, which lie in `folder`, the present version of their study."""
         issuer = _issuer(rows, sender)
@@ -113,7 +113,7 @@ class ReceivedSource(IndexedSource):
         connection: AsyncConnection,
         *,
         uid: str,
-        rows: reading.Rows,
+        rows: instance_rows.Rows,
         ihis: Collection[Ihi],
         terms: Terms,
         also: Also | None,
@@ -151,7 +151,7 @@ class ReceivedStudy:
         self.folder = folder
         self._source = source
         self._sender = sender
-        self._rows: reading.Rows = []
+        self._rows: instance_rows.Rows = []
 
     @property
     def uid(self) -> str | None:
@@ -160,8 +160,8 @@ class ReceivedStudy:
 
     async def add(self, *files: Path) -> None:
         """See `Arrival.add`."""
-        for start in range(0, len(files), reading.BATCH):
-            some = files[start : start + reading.BATCH]
+        for start in range(0, len(files), instance_rows.BATCH):
+            some = files[start : start + instance_rows.BATCH]
             self._rows += await to_thread.run_sync(_take, some, self.folder / "dicom")
         for row in self._rows:
             if row["study"] != self._rows[0]["study"]:
@@ -180,19 +180,19 @@ class ReceivedStudy:
         return await self._source.publish(self.folder, self._rows, self._sender, ihis, also)
 
 
-def _take(files: Iterable[Path], folder: Path) -> reading.Rows:
+def _take(files: Iterable[Path], folder: Path) -> instance_rows.Rows:
     """Moves DICOM files into `folder`; their rows of `instances`."""
     listed = []
     for file in files:
         _rename(file, folder / file.name)
         listed.append(listing.look_at(folder / file.name))
-    rows, bad = reading.read(listed)
+    rows, bad = instance_rows.read(listed)
     if bad:
         raise Refused(bad[0]["code"], f"dicom/{Path(bad[0]['key']).name}", bad[0]["message"])
     return rows
 
 
-def _issuer(rows: reading.Rows, sender: str) -> str:
+def _issuer(rows: instance_rows.Rows, sender: str) -> str:
     """The issuer under which the PatientIDs of a received study count: with this sender only.
 
     An issuer is what a file says of itself: taken as it stands, a stranger's number 0001 would be our number 0001, and

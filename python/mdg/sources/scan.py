@@ -17,7 +17,7 @@ import anyio
 from anyio import to_thread
 
 from mdg.errors import MdgError
-from mdg.sources import listing, reading
+from mdg.sources import instance_rows, listing
 from mdg.sources.listing import File
 from mdg.store import Store, index
 
@@ -115,7 +115,7 @@ class Scan:
                     self._seen.add(here)
                     for file in await self._changed(here, found.files, known):
                         batch.append(file)
-                        if len(batch) == reading.BATCH or sum(one.size for one in batch) >= BATCH_BYTES:
+                        if len(batch) == instance_rows.BATCH or sum(one.size for one in batch) >= BATCH_BYTES:
                             yield batch
                             batch, last = [], monotonic()
                     if deep:
@@ -164,7 +164,7 @@ class Scan:
     async def _read(self, batch: Sequence[File]) -> None:
         if not batch:
             return
-        found, bad = await to_thread.run_sync(reading.read, batch)
+        found, bad = await to_thread.run_sync(instance_rows.read, batch)
         known = self._known.intersection(file.path for file in batch)
         await self._store.write(partial(index.keep, part=self._part, found=found, bad=bad, known=known))
         self._known -= known

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mdg.errors import Unavailable
 from mdg.model.identity import HpiO
 from mdg.sources.scan import Progress, ScanReport
-from mdg.sources.settle import Terms, settle
 from mdg.sources.source import Finds, Watches
+from mdg.sources.study_version import Terms, settle
 from mdg.store import Store, index
 
 LOG = structlog.get_logger(__name__)

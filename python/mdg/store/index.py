@@ -1,8 +1,8 @@
 """The index: what studies, series and instances the indexed sources hold, and the files that they cannot serve.
 
 Rows of `instances` and `problems` say what was found in an object of a given size and version; `studies`, `series` and
-`patients` are made from them when a study settles (`mdg.sources.settle`), so a scan that was cut short leaves nothing
-that must be read again. `unsettled` names the studies whose rows are newer than their study row.
+`patients` are made from them when a study settles (`mdg.sources.study_version`), so a scan that was cut short leaves
+nothing that must be read again. `unsettled` names the studies whose rows are newer than their study row.
 """
 
 from __future__ import annotations

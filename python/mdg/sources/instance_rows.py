@@ -8,7 +8,7 @@ from typing import Any
 
 from mdg._core import Indexed
 from mdg.errors import InputOutput, Refused, Unsupported
-from mdg.sources import facts, headers, leftovers
+from mdg.sources import facts, headers, other_files
 from mdg.sources.listing import File
 from mdg.store.index import PASSED_OVER, object_row
 
@@ -22,17 +22,17 @@ def read(files: Sequence[File]) -> tuple[Rows, Rows]:
     """(rows of `instances` as `index.keep` takes them, rows of `problems`), one row for each file."""
     found: Rows = []
     bad: Rows = []
-    readable = [file for file in files if file.unreadable is None and not leftovers.is_hidden(file.name)]
+    readable = [file for file in files if file.unreadable is None and not other_files.is_hidden(file.name)]
     indexed = dict(zip(readable, headers.index_files([file.path for file in readable]), strict=True))
     for file in files:
         try:
-            if leftovers.is_hidden(file.name) and file.unreadable is None:
+            if other_files.is_hidden(file.name) and file.unreadable is None:
                 _look_at_hidden(file)
             found.append(_instance(file, indexed.get(file)))
         except Refused as error:
             read = indexed.get(file)
-            passed = leftovers.passed_over(file.name, read.header if read else None, error.code)
-            passed |= leftovers.is_hidden(file.name) and file.unreadable is not None
+            passed = other_files.passed_over(file.name, read.header if read else None, error.code)
+            passed |= other_files.is_hidden(file.name) and file.unreadable is not None
             bad.append(
                 object_row(file.path, file.version, file.size)
                 | {"code": PASSED_OVER if passed else error.code, "message": error.why}
@@ -46,7 +46,7 @@ def _look_at_hidden(file: File) -> None:
         headers.read_header(file.path)
     except (Unsupported, InputOutput) as error:
         raise Refused("E_SOURCE", file.path, error.why) from error
-    leftovers.check_shown(file.name, file.path)
+    other_files.check_shown(file.name, file.path)
 
 
 def _instance(file: File, read: Indexed | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from mdg.errors import Refused
 NOT_DICOM = "E_NOT_DICOM"
 """The code of a file that does not begin like DICOM."""
 NAMES = frozenset({"LOCKFILE", "THUMBS.DB", "DESKTOP.INI"})
-"""Names, upper case, that viewers and file managers give to what they leave behind."""
+"""Names, in capitals, of the files that viewers and file managers make for themselves."""
 
 
 def is_hidden(name: str) -> bool:
@@ -22,7 +22,7 @@ def is_hidden(name: str) -> bool:
 
 def passed_over(name: str, header: Header | None, code: str | None) -> bool:
     """Whether the file `name` says nothing about a study: a DICOMDIR by its MediaStorageSOPClassUID, or a hidden file
-    or known leftover that is no DICOM. `header` is what was read of the file, or `code` why nothing was."""
+    or one of NAMES that is no DICOM. `header` is what was read of the file, or `code` why nothing was."""
     if header is not None:
         return header.is_directory
     return code == NOT_DICOM and (is_hidden(name) or name.upper() in NAMES)

@@ -29,7 +29,7 @@ BUDGET = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class CatalogueEntry:
     """One study, where it is, and who it is about, which is beyond doubt."""
 
     source: Finds
@@ -45,7 +45,7 @@ class Held:
         return bool(self.study.labels) and NORMAL.issuperset(self.study.labels)
 
 
-class Holdings:
+class Catalogue:
     """All sources of one gateway, in the order of preference when two hold the same study."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Holdings:
         self._consents = consents
         self._budget = budget
 
-    async def of(self, ihi: Ihi) -> tuple[list[Held], list[tuple[str, str]]]:
+    async def of(self, ihi: Ihi) -> tuple[list[CatalogueEntry], list[tuple[str, str]]]:
         """All studies of a person, and (source, issue code) of each source that did not answer.
 
         `local_ids` names only those whose one IHI this is, and `find` gives only what is fit to be shown, so neither is
@@ -66,7 +66,7 @@ class Holdings:
         answers, unanswered = await self._ask_all(lambda source: source.find(Query(ihi, locals_)))
         studies = {study.key.uid: (source, study) for source, found in reversed(answers) for study in found}
         consents = await self._consents.of(ihi)
-        return [Held(source, study, ihi, consents) for source, study in studies.values()], unanswered
+        return [CatalogueEntry(source, study, ihi, consents) for source, study in studies.values()], unanswered
 
     async def patients(self, ihi: Ihi) -> tuple[list[Patient], list[tuple[str, str]]]:
         """Every local patient that is this person, and (source, issue code) of each source that did not answer."""
@@ -79,16 +79,16 @@ class Holdings:
         found = {one.id: one for _, ones in reversed(answers) for one in ones}
         return list(found.values()), unanswered
 
-    async def study(self, uid: str, ihi: Ihi) -> Held | None:
+    async def study(self, uid: str, ihi: Ihi) -> CatalogueEntry | None:
         """The present version of a study of this person by its StudyInstanceUID. A study of somebody else, one in doubt
         and an unknown one are looked up by the same statements and are None alike."""
         return await self._one(ihi, Field.STUDY_UID, uid)
 
-    async def study_by_id(self, id_: str, ihi: Ihi) -> Held | None:
+    async def study_by_id(self, id_: str, ihi: Ihi) -> CatalogueEntry | None:
         """The same by its logical id."""
         return await self._one(ihi, Field.LOGICAL_ID, id_)
 
-    async def whose(self, uid: str) -> Held | None:
+    async def whose(self, uid: str) -> CatalogueEntry | None:
         """The present version of a study of any patient; None if no IHI leads to the study."""
         owners, unanswered = await self._ask_all(lambda source: source.owner(uid))
         for local in dict.fromkeys(owner for _, owner in owners if owner is not None):
@@ -99,18 +99,18 @@ class Holdings:
             raise late(unanswered)
         return None
 
-    async def instances(self, held: Held) -> Sequence[StoredInstance]:
+    async def instances(self, held: CatalogueEntry) -> Sequence[StoredInstance]:
         """The files of a study, as they were when it was indexed."""
         return await held.source.instances(held.study.key)
 
-    async def _one(self, ihi: Ihi, field: Field, value: str) -> Held | None:
+    async def _one(self, ihi: Ihi, field: Field, value: str) -> CatalogueEntry | None:
         locals_ = tuple(await self._identities.local_ids(ihi))
         consents = await self._consents.of(ihi)
         query = Query(ihi, locals_, (OneOf(field, frozenset({value})),))
         answers, unanswered = await self._ask_all(lambda source: source.find(query))
         for source, studies in answers:
             for study in studies:
-                return Held(source, study, ihi, consents)
+                return CatalogueEntry(source, study, ihi, consents)
         if unanswered:
             raise late(unanswered)
         return None
