@@ -91,7 +91,8 @@ def read(path: Path, secret: bytes, signer: bytes) -> tuple[dict[str, Any], dict
     _check(json.loads(files["metadata.json"])["id"] == manifest["id"], "metadata.id")
 
     lines = {f"file:{name}:{len(data)}:{hashlib.sha256(data).hexdigest()}": name for name, data in files.items()}
-    lines |= {f"dir:{folder}": folder for folder in {name.rpartition("/")[0] for name in files} if folder}
+    folders = {name[:at] for name in files for at, sign in enumerate(name) if sign == "/"}
+    lines |= {f"dir:{folder}": folder for folder in folders}
     text = "".join(f"{line}\n" for line in sorted(lines, key=lambda line: lines[line].encode()))
     _check(manifest["extensions"]["ief"]["payload_list_hash"] == _sha256(text.encode()), "payload_list_hash")
     return manifest, files
