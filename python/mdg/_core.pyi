@@ -33,7 +33,7 @@ __all__ = [
 
 __version__: str
 
-# --- keys and signatures (seg/1 4, jmix-interop 2.5; RFC 7515, 7748, 8032, 8037) ---
+# --- keys and signatures (seg/1 4.1, 4.2; RFC 7515, 7748, 8032, 8037) ---
 
 @final
 class X25519Key:
@@ -127,7 +127,7 @@ class Header:
     other_patient_ids: list[tuple[str, str | None, str | None]]
     """(PatientID, issuer or universal id, TypeOfPatientID) of each item of OtherPatientIDsSequence."""
     ihis: list[tuple[str, str]]
-    """(IHI, form `1`..`5`) of every valid IHI in the spellings of fhir-au 1.5, in order of appearance."""
+    """(IHI, form `1`..`5`) of every valid IHI in the spellings of spec/patient-identity 2, in order of appearance."""
     ihi_candidates: int
     """How many bare 16-digit `800360…` values stood without an issuer; never used by themselves."""
     pixel_offset: int | None
@@ -136,10 +136,10 @@ class Header:
     pixel_length: int | None
     """Its length in bytes; None when undefined (encapsulated) or absent."""
     executable_preamble: bool
-    """The 128-byte preamble starts like a program or archive (security-tests 1, CVE-2019-11687)."""
+    """The 128-byte preamble starts like a program or archive (CVE-2019-11687)."""
 
 def read_header(path: str | PathLike[str]) -> Header:
-    """One file, in any transfer syntax. `Refused` E_DICOM with part and byte, E_LIMIT over a budget of security-tests 2,
+    """One file, in any transfer syntax. `Refused` E_DICOM with part and byte, E_LIMIT over a budget of spec/hostile-input 1,
     `InputOutput` when it cannot be read."""
 
 @final
@@ -170,7 +170,7 @@ def index_files(paths: Sequence[str], threads: int = 0) -> list[Indexed]:
     """Header facts, SHA-256 and check table of many files in one pass each, in parallel (0 = as many threads as cores);
     the answer has the order of `paths`. Raises nothing for a bad file."""
 
-# --- envelopes (JMIX 1.0, default dialect; jmix-interop 2) ---
+# --- envelopes (spec/jmix-1.0) ---
 
 def pack(
     instances: Sequence[tuple[str, bytes | None]],
@@ -237,7 +237,7 @@ def open_envelope(
     """As `verify` with the key, into the new folder `out` (metadata.json, files.json, dicom/, files/): a private folder
     beside it is filled, verified, synced once and renamed. After an error nothing of it is left."""
 
-# --- bytes on demand (architecture "Bytes") ---
+# --- bytes on demand (spec/storage 5) ---
 
 @final
 class Recipe:

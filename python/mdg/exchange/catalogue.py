@@ -25,7 +25,7 @@ from mdg.sources.source import Finds
 T = TypeVar("T")
 
 BUDGET = 3.0
-"""Seconds that a source has to answer a search (security-tests X43)."""
+"""Seconds that a source has to answer a search (spec/hostile-input X43)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class CatalogueEntry:
     @property
     def normal(self) -> bool:
         """Whether it may be pointed to at all: that a study of a more sensitive kind is there says something already
-        (fhir-au 5.3)."""
+        (spec/events 3)."""
         return bool(self.study.labels) and NORMAL.issuperset(self.study.labels)
 
 

@@ -16,7 +16,7 @@ from mdg.model.request import Action, Consent, Requester, Resource, Verdict
 class Decide(Protocol):
     """`access.decide`."""
 
-    def __call__(  # noqa: PLR0917 - its signature is fixed (architecture, "Decided once")
+    def __call__(  # noqa: PLR0917 - its signature is fixed (spec/access 6.1)
         self,
         subject: Requester,
         action: Action,
@@ -40,7 +40,7 @@ PAYLOAD = "payload"
 
 
 class Decisions:
-    """Decides for the stories, under every purpose that the token names: any refusal counts (fhir-au 3.3)."""
+    """Decides for the stories, under every purpose that the token names: any refusal counts (spec/access 6.2)."""
 
     def __init__(self, *, decide: Decide = decide, clock: Clock = utc_now) -> None:
         self._decide = decide

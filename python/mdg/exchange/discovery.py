@@ -123,7 +123,7 @@ class Discovery:
         raise NotFound
 
     def _searched(self, requester: Requester, query: Query) -> Ihi:
-        """The person of the token, who must be the person searched. Said before anything is looked up (C1)."""
+        """The person of the token, who is the person searched; refused before any look-up (spec/hostile-input C1)."""
         if requester.patient is None:
             raise Forbidden(reason="no-patient-in-token")
         if query.person not in (None, requester.patient):

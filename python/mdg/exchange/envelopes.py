@@ -1,7 +1,7 @@
 """Finished envelopes: made once into a private spool, then served like any file until they lapse.
 
 JMIX 1.0 has its tag, hash and signature at the end, so a response cannot start before the whole envelope exists
-(architecture "Bytes"). A spool is sealed to one recipient; it is named by a random id, mode 0600, and erased with its
+(spec/storage 5). A spool is sealed to one recipient; it is named by a random id, mode 0600, and erased with its
 row.
 """
 

@@ -28,7 +28,7 @@ from mdg.model.imaging import StudyKey
 from mdg.sources.source import Writes
 
 METADATA_LARGEST = 1024 * 1024
-"""Bytes of metadata.json (security-tests 2, JSON bodies)."""
+"""Bytes of metadata.json (spec/hostile-input 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ async def keep(
 
 
 def _ihis(folder: Path) -> frozenset[Ihi]:
-    """The IHIs among the patient's identifiers of metadata.json, in either spelling of their system (fhir-au 1.4)."""
+    """The IHIs among the patient's identifiers of metadata.json, under either system (spec/patient-identity 1)."""
     path = folder / "metadata.json"
     try:
         with path.open("rb") as file:

@@ -1,5 +1,5 @@
 """Registration: the registry is told who holds something about a person, and when nobody here does any more
-(IEF CAP3, RG-A1; architecture "Registration").
+(IEF CAP3, RG-A1; spec/events 3).
 
 A job is one look at the people of a study, not a message: each look compares what discovery would show now with what
 the registry was last told, so a look may come twice, late, or once for several events. A change is on record before

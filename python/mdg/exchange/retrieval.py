@@ -41,7 +41,7 @@ DAMAGED = frozenset({"E_STORE_CORRUPT", "spool", "InputOutput"})
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The answer to a request: where the envelope is, how long it is, until when it is kept. `fs`: seg/1 section 16."""
+    """The answer to a request: where the envelope is, how long it is, until when it is kept. `fs`: seg/1 16."""
 
     path: str
     length: int
@@ -87,7 +87,7 @@ class Retrieval:
     async def request(self, requester: Requester, jws: bytes, request_id: str) -> Granted:
         """Answers a signed retrieval request. Its nonce is used up by the grant only, so a 503 may simply be repeated.
 
-        `Unauthenticated`, `Conflict`, `Unprocessable`, `NotFound`, `Unavailable` as table 2.4 says.
+        `Unauthenticated`, `Conflict`, `Unprocessable`, `NotFound`, `Unavailable` as spec/fhir 5 says.
         """
         self._decisions.admit(requester, Action.DISCLOSE, PAYLOAD)
         now = self._decisions.clock()
@@ -195,7 +195,7 @@ class Retrieval:
         """The decision on an envelope, by the study's present state.
 
         `NotFound`: the study is gone, or no longer about the person whose identifiers are sealed into the envelope.
-        `Forbidden` from the moment the decision turns (C20, C32).
+        `Forbidden` from the moment the decision turns (spec/access 6.4).
         """
         held = await self._catalogue.study(made.study_uid, _person(requester))
         if held is None:

@@ -26,7 +26,7 @@ from mdg.subscriptions import table
 
 SCOPE_TYPE = "Subscription"
 MOST = 1000
-"""Subscriptions of one client: one for each patient of a large clinic's boards, and no more (security-tests L10)."""
+"""Subscriptions of one client: one for each patient of a large clinic's boards (spec/hostile-input L10)."""
 
 
 class Subscriptions:

@@ -20,11 +20,11 @@ from mdg.errors import Conflict, MdgError, Problem, Refused, Throttled, Unavaila
 from mdg.exchange.envelopes import Envelope, Envelopes
 
 PATIENCE = 30.0
-"""Seconds that a caller waits for an envelope before it is told to come back (fhir-au 2.4)."""
+"""Seconds that a caller waits for an envelope before it is told to come back (spec/fhir 5)."""
 AT_ONCE = 2
 """Envelopes made at the same time: each keeps a core and a disk busy."""
 WAITING = 32
-"""Envelopes that may wait to be made; more are refused with 429 (security-tests D14)."""
+"""Envelopes that may wait to be made; more are refused with 429 (spec/hostile-input D14)."""
 WAITING_EACH = 8
 """Those of one requester, finished ones that it has not come back for included: nobody shuts the others out."""
 KEPT = 300.0

@@ -1,4 +1,4 @@
-"""FHIR R4 (4.0.1) resources as JSON: one file per resource, pure, no I/O; rules in fhir-au 1.2, 1.3, 2.1, 2.3, 8.1.
+"""FHIR R4 (4.0.1) resources as JSON: one file per resource, pure, no I/O; rules in docs/spec/fhir.md.
 
 A builder takes model values and gives a `dict` ready for JSON; `search` turns parameters into model values. Who may see
 a resource is decided elsewhere: what reaches a builder is shown.

@@ -1,4 +1,4 @@
-"""Bundle: the answer of a search. Its links say what was searched without saying who (fhir-au 1.3 "Self link")."""
+"""Bundle: the answer of a search. Its links say what was searched without saying who (spec/fhir 2.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CapabilityStatement: what this server answers, told from its routing table (fhir-au 8.1).
+"""CapabilityStatement: what this server answers, told from its routing table (spec/fhir 7.1).
 
 The interactions are read off the (path, methods) pairs that are really routed, the parameters off the table that reads
 them, so the statement cannot promise what is not there nor hide what is.

@@ -1,4 +1,4 @@
-"""Endpoint: where a study's JMIX envelope is asked for (fhir-au 2.3).
+"""Endpoint: where a study's JMIX envelope is asked for (spec/fhir 4).
 
 Its address holds no token, no signature and no IHI.
 """

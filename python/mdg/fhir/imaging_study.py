@@ -1,4 +1,4 @@
-"""ImagingStudy: one study with its series, no instances (fhir-au 1.2 and 2.1; R4 `dicom` mappings; IHE MADO 4.3-1).
+"""ImagingStudy: one study with its series, no instances (spec/fhir 1, 3; R4 `dicom` mappings; IHE MADO 4.3-1).
 
 Series-level detail is the default: a list of a CT's instances would make one answer megabytes. Elements that DICOM
 does not give validly are left out, never half written.

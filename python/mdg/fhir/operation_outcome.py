@@ -1,4 +1,4 @@
-"""OperationOutcome: every refusal of the gateway, in one shape (fhir-au 1.3, security-tests 4)."""
+"""OperationOutcome: every refusal of the gateway, in one shape (spec/fhir 2.6, spec/hostile-input 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subscription with the extensions of the R5 Backport IG 1.1.0 for R4, and what is sent for it (fhir-au 6.1, 6.2).
+"""Subscription with the extensions of the R5 Backport IG 1.1.0 for R4, and what is sent for it (spec/fhir 6).
 
 A notification is a history Bundle whose first entry says how the subscription stands; it names resources and never
 holds one. Whatever of a request is not understood is refused with what would be: a filter that is ignored is a

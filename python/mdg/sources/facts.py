@@ -1,4 +1,4 @@
-"""From header values to the facts of a study, its series and its patient (fhir-au 2.1).
+"""From header values to the facts of a study, its series and its patient (spec/fhir 3).
 
 `facts` picks what is kept of one instance; the other functions read kept values when a study settles. A value that
 cannot be understood becomes None or the stated default, never half a value: DICOM in the field has negative series
@@ -91,7 +91,7 @@ def first(rows: Sequence[Facts], keyword: str) -> str | None:
 @dataclass(frozen=True, slots=True)
 class Whose:
     """Whose a study is, as its files say it. More than one patient, or more than one IHI, is doubt that only a person
-    can settle (docs/spec/patient-identity.md, "From a local id to an IHI")."""
+    can settle (spec/patient-identity 3)."""
 
     patients: frozenset[LocalId]
     """Each PatientID with its issuer."""
@@ -117,7 +117,7 @@ def whose(rows: Iterable[Facts], default_issuer: str) -> Whose:
 
 
 def local_id(row: Facts, default_issuer: str) -> LocalId:
-    """Whose the instance is; without IssuerOfPatientID the service's own issuer counts (fhir-au 1.5)."""
+    """Whose the instance is; without IssuerOfPatientID the service's own issuer counts (spec/patient-identity 3)."""
     return LocalId(str(row["PatientID"]), str(row.get("IssuerOfPatientID", default_issuer)))
 
 

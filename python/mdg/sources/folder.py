@@ -1,4 +1,4 @@
-"""Folders of DICOM files, referenced in place: nothing is copied, moved or changed (architecture "Storage").
+"""Folders of DICOM files, referenced in place: nothing is copied, moved or changed (spec/storage 1).
 
 A scan lists every folder, leaves out what is known with the same size and time, reads the rest in small batches and
 commits each, so that a scan that was killed goes on where it was. A study settles when the scan is through, or, in a

@@ -1,6 +1,6 @@
 """What this gateway itself keeps: the database, its one writer, the index and received objects.
 
-The room owns the engine, transactions and migrations (security-tests 6). Each other room keeps its own tables and SQL
+The room owns the engine, transactions and migrations (spec/storage 3). Each other room keeps its own tables and SQL
 beside its logic, on `mdg.store.schema.metadata`, and reaches the database through `Store.read` and `Store.write` only.
 """
 

@@ -81,7 +81,7 @@ versions = Table(
     Column("content", LargeBinary, nullable=False),
     Column("settled", Number, nullable=False),
 )
-"""Every version that a study has had, in whichever source: the study key of architecture "Decided once". Sources count
+"""Every version that a study has had, in whichever source: the study key of spec/storage 4. Sources count
 together and rows stay when files go, so a key never means two contents. `content` is a SHA-256 over the instances of
 the version."""
 

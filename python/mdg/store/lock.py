@@ -1,7 +1,7 @@
 """Who may use a database file: one gateway process, on a disk of this machine.
 
 SQLite over NFS or SMB loses data because locks there do not hold, and two writers before SQLite 3.51.3 can corrupt a
-write-ahead log (security-tests 6); both are refused before the database is opened. Readers (`mdg audit show`,
+write-ahead log (spec/storage 3); both are refused before the database is opened. Readers (`mdg audit show`,
 `mdg index --problems`) need no lock.
 """
 

@@ -1,5 +1,5 @@
 """Room on the disk, asked for before something large is written: the audit shares the disk with what is kept, and a
-disk that is full stops every answer (security-tests P15)."""
+disk that is full stops every answer (spec/storage 3)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One `MetaData` for all rooms, and column types that mean the same on SQLite and PostgreSQL.
 
 Times are UTC microseconds as integers, UIDs and identifiers are text, digests are raw bytes. Every table has a
-`custodian` (HPI-O) column: several organisations may share one gateway (architecture, "Decided once"). The migrations
+`custodian` (HPI-O) column: several organisations may share one gateway (spec/storage 4). The migrations
 in `mdg/store/migrations` make the same tables; a test compares both.
 """
 

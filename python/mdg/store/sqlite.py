@@ -1,7 +1,7 @@
 """SQLite: a file of this gateway's own, in WAL mode with `synchronous=FULL`.
 
 One process writes, held by a lock beside the file. Readers open it `mode=ro`, so that no other connection can write or
-checkpoint the log (security-tests 6).
+checkpoint the log (spec/storage 3).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """What doors read from a request: its id, its parameters, its body under a limit, what it accepts. Strict, and no
-value is repeated in a refusal (security-tests 2, 4 F and G)."""
+value is repeated in a refusal (spec/hostile-input 1, F, G)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIELDS = 100
 PATIENCE = 30.0
 """Seconds that a body may take, whatever its size."""
 SLOWEST = 1000
-"""Bytes a second that a body must come with after that (security-tests F14)."""
+"""Bytes a second that a body must come with after that (spec/hostile-input F14)."""
 _QVALUE = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", re.ASCII)
 """RFC 9110 12.4.2."""
 FHIR_TYPES = ("application/fhir+json", "application/json", "application/json+fhir")

@@ -1,4 +1,4 @@
-"""The lock on a route: no token that holds, no door (security-tests 3). Put on each route that is not public, in
+"""Checks the token of each call before its route (spec/access 1). Put on each route that is not public, in
 `app`."""
 
 from __future__ import annotations

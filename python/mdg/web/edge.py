@@ -1,4 +1,4 @@
-"""The edge of a listener: what holds for every request, whatever is behind the address (security-tests 4 F, K).
+"""The edge of a listener: what holds for every request, whatever is behind the address (spec/hostile-input F, K).
 
 It gives the request an id of its own, refuses what no door should see, renders every error in the form of the standard,
 records every refusal before it is answered, and writes one line of log with the path template, never the path. The
@@ -35,7 +35,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 HEADER_BYTES = 16 * 1024
 HEADER_FIELDS = 100
 _PATH = re.compile(rb"(?:/(?!\.{0,2}(?:/|\Z))[A-Za-z0-9\-._~$:@!&'()*+,=]+)+/?|/")
-"""A path in its one form: no empty or dot segment, nothing escaped, no backslash, no NUL (F22)."""
+"""A path in its one form: no empty or dot segment, nothing escaped, no backslash, no NUL (spec/hostile-input F22)."""
 IN_URL = "identifier-in-url"
 _PROBES = (b"/livez", b"/readyz")
 """Addresses at which `Host` is not checked: orchestrators and proxies ask by IP address, or name no host at all."""
@@ -114,7 +114,7 @@ class Edge:
             if problem.status == 405 and scope["method"] == "POST" and scope["path"].endswith("/_search"):
                 problem = NotFound(reason="not-searched")  # `_search` is no id: a type that is not searched has none
             if problem.status in (400, 404, 405) and problem.reason != IN_URL and _names_person(scope):
-                problem = person_in_url(self._fhir)  # whatever the address: the caller learns what works (K3)
+                problem = person_in_url(self._fhir)  # at every address (spec/hostile-input K3)
             if problem.headers.get("WWW-Authenticate", "").startswith("DPoP "):  # RFC 9728 5.1
                 problem.headers["WWW-Authenticate"] += f', resource_metadata="{self._resource_metadata}"'
             reason = problem.reason

@@ -1,4 +1,4 @@
-"""Alive, ready: one word for strangers (security-tests K8)."""
+"""Liveness and readiness: one word for a caller without a token (spec/hostile-input K8)."""
 
 from __future__ import annotations
 

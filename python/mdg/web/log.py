@@ -15,7 +15,7 @@ import structlog
 from prometheus_client import Counter
 
 LONGEST = 1024
-"""Characters of one value (security-tests K1)."""
+"""Characters of one value (spec/hostile-input K1)."""
 
 DROPPED = Counter("mdg_log_dropped_lines", "Log lines that could not be written.", registry=None)
 """Of the whole process, which has one log."""

@@ -1,4 +1,4 @@
-"""Serving one application on one listening socket by hypercorn: HTTP/1.1, no banner, the limits of security-tests 2.
+"""Serves one application on one listening socket by hypercorn: HTTP/1.1, no banner (spec/hostile-input 1, F).
 
 The applications use nothing that only hypercorn has, so another ASGI server can take its place.
 """
@@ -23,15 +23,15 @@ from hypercorn.protocol.h11 import H11Protocol
 from starlette.types import ASGIApp
 
 HEAD = 10.0
-"""Seconds that a new connection has for the head of its first request (security-tests F13)."""
+"""Seconds that a new connection has for the head of its first request (spec/hostile-input F13)."""
 KEPT = 60.0
 """Seconds that a used connection has for the next one."""
 CLOSING = 60.0
 """Seconds that a peer has to take what was written before its connection was closed."""
 GRACE = 10.0
-"""Seconds that running downloads get after the stop; they resume by Range elsewhere (security-tests X24)."""
+"""Seconds that running downloads get after the stop; they resume by Range elsewhere (spec/hostile-input X24)."""
 CHUNK = 1 << 20
-"""Bytes of the largest chunk of a body; every body here is smaller (security-tests F4)."""
+"""Bytes of the largest chunk of a body; every body here is smaller (spec/hostile-input F4)."""
 
 
 class Framing(h11.Connection):
@@ -48,8 +48,8 @@ class Framing(h11.Connection):
 
 
 class Http11(H11Protocol):
-    """HTTP/1.1 and nothing else: every `Upgrade` is ignored and `PRI` is a method that nobody knows (security-tests F6,
-    F7). hypercorn switches to HTTP/2 and WebSocket here and has no setting against it."""
+    """HTTP/1.1 and nothing else: every `Upgrade` is ignored and `PRI` is an unknown method (spec/hostile-input F6, F7).
+    hypercorn switches to HTTP/2 and WebSocket here and has no setting against it."""
 
     async def initiate(self) -> None:
         self.connection = Framing(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
@@ -96,7 +96,7 @@ class Connection(TCPServer):
 
     async def _idle_timeout(self) -> None:
         """Begun when the connection is new and after each answer, ended by the head of a request. hypercorn would be as
-        patient with a stranger's first byte as with the pause of somebody known (security-tests F13)."""
+        patient with a stranger's first byte as with the pause of somebody known (spec/hostile-input F13)."""
         patience, self.used = KEPT if self.used else HEAD, True
         with suppress(TimeoutError):
             await asyncio.wait_for(self.context.terminated.wait(), patience)

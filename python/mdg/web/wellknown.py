@@ -1,4 +1,4 @@
-"""What a client must know before it can ask: whose tokens count here and how they are bound (RFC 9728; fhir-au 8.2)."""
+"""What a client must know before it can ask: whose tokens count and how they are bound (RFC 9728; spec/fhir 7.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCOPES = {
     "subscription": ("system/Subscription.crud",),
     "retrieval": ("urn:ief:scope:imaging.retrieve",),
 }
-"""What opens each capability (fhir-au 3.2)."""
+"""The scopes that open each capability (spec/access 4)."""
 ALGORITHMS = ("ES256",)
 """Of DPoP proofs."""
 _CACHED = {"Cache-Control": "max-age=300"}

@@ -254,7 +254,7 @@ pub fn parse_prefixed(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-/// The H-list text of an unencrypted payload (jmix-interop 2.4): one line for each directory and file, in the order of
+/// The H-list text of an unencrypted payload (spec/jmix-1.0 8): one line for each directory and file, in the order of
 /// their paths' bytes. Paths are relative to `payload/`.
 #[derive(Debug, Clone, Default)]
 pub struct HashList {

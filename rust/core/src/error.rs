@@ -38,7 +38,7 @@ codes! {
     ZipCrc = "E_ZIP_CRC",
     /// The central directory or end record is not what the entries say.
     ZipDirectory = "E_ZIP_DIRECTORY",
-    /// A limit of seg/1 14 or security-tests 2.
+    /// A limit of [`crate::limits`].
     Limit = "E_LIMIT",
     /// Not a compact JWS in canonical base64url.
     SigFormat = "E_SIG_FORMAT",

@@ -1,4 +1,4 @@
-//! Every budget on untrusted input, each with its reason (security-tests 2, seg/1 14).
+//! Every budget on untrusted input, each with its reason (spec/hostile-input 1, seg/1 14).
 //!
 //! A number here bounds memory or work that a sender can choose. It is checked before the memory is taken or the work is
 //! done; beyond it the answer is `E_LIMIT`, or the code of the document that broke it. Sizes are bytes.

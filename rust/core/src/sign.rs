@@ -168,7 +168,7 @@ pub struct Asserted {
     pub meaningless: bool,
 }
 
-/// The signed bytes of an assertion over `fields`, dot paths from the root of `manifest` (jmix-interop 2.6, seg/1 4.3).
+/// The signed bytes of an assertion over `fields`, dot paths from the root of `manifest` (spec/jmix-1.0 9, seg/1 4.3).
 /// Items of arrays are named by their index, as `receiver.0.id`; `manifest.id` is the `id` of the root. `E_SCHEMA` when a
 /// path leads nowhere. A writer names no ancestor of the assertion itself, whose value changes once the signature is in it.
 pub fn asserted(manifest: &Value, fields: &[&str]) -> Result<Asserted> {
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_jws_of_jmix_rs_has_a_good_signature_and_a_header_that_is_refused() {
-        // jmix-interop 2.5
+        // made with the header and payload of another library
         let key = Ed25519Key::from_seed(&[7; 32]);
         let payload = b"{\n  \"version\": \"1.0\"\n}";
         let jws = signed(&key, r#"{"alg":"EdDSA","typ":"JWS","crv":"Ed25519"}"#, payload);

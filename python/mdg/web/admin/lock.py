@@ -11,7 +11,7 @@ from mdg.errors import Forbidden
 
 class AdminLock:
     """The operator's own credential. Without `token` the listener is on the loopback, which the settings made sure of;
-    a token of the data plane opens nothing here (security-tests K6)."""
+    a token of the data plane opens nothing here (spec/hostile-input K6)."""
 
     def __init__(self, app: ASGIApp, *, token: str | None) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The Subscription door: a client's own subscriptions (fhir-au 6.1; R5 Backport IG 1.1.0 for R4)."""
+"""The Subscription door: a client's own subscriptions (spec/fhir 6; R5 Backport IG 1.1.0 for R4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`BulkResponse`: the one place where a `Release` becomes bytes on a connection (architecture "Bytes"; ecosystem 15).
+"""`BulkResponse`: the one place where a `Release` becomes bytes on a connection (spec/storage 5).
 
 A stream holds at most three pieces of 512 KiB: one that is being sent, the next one, and one that the core makes ahead.
 So memory does not grow with the study, and a slow reader slows the reading. A piece is one bytes object, made by the

@@ -1,4 +1,4 @@
-"""The JMIX door: envelopes by study, by id and by signed request; the table of fhir-au 2.4 is its list of answers."""
+"""The JMIX door: envelopes by study, by id and by signed request; spec/fhir 5 lists its answers."""
 
 from __future__ import annotations
 

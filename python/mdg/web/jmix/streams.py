@@ -1,5 +1,5 @@
 """How many envelopes are sent at once: a number for all, and one for each organisation, so that neither a flood nor one
-busy partner takes the memory and the connections of the rest (security-tests D8, P16)."""
+busy partner takes the memory and the connections of the rest (spec/hostile-input D8)."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 //! ZIP and tar, written by arithmetic and read strictly: a reader accepts what it can account for byte by byte.
 //!
 //! Nothing here decides what an entry means or makes a file of that name; [`crate::envelope`] does the former and the
-//! caller chooses its own file names. Rules: APPNOTE.TXT 6.3.10, POSIX.1 ustar, seg/1 2.2, jmix-interop 2.3 and 2.9.
+//! caller chooses its own file names. Rules: APPNOTE.TXT 6.3.10, POSIX.1 ustar, seg/1 2.2, spec/jmix-1.0 3 and 12.
 
 pub mod tar;
 pub mod zip;
 
 /// Whether `name` is a plain relative path that means the same file on every system: no absolute path, `..`, empty or
 /// dot segment, backslash, drive, stream, control character, trailing dot or space, or reserved device name
-/// (security-tests H1).
+/// (spec/hostile-input H1).
 #[must_use]
 pub fn is_safe_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= crate::limits::NAME && name.split('/').all(is_safe_segment)

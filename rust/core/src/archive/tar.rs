@@ -3,8 +3,7 @@
 //! The writer leaves no choice open: mode 0644, owner and time 0, two zero blocks at the end, so [`length`] is exact
 //! before the first byte. The reader is pushed pieces of any size as they are decrypted and says which bytes of a piece
 //! belong to which member; it takes no size or name from an extension record, because there is none that it reads
-//! (security-tests H13), and it never writes anything. POSIX.1-2017 `pax`, "ustar Interchange Format"; jmix-interop 2.3,
-//! 2.9 D4, 2.10.
+//! (spec/hostile-input H13), and it never writes anything. POSIX.1-2017 `pax`, "ustar Interchange Format".
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -284,7 +283,7 @@ impl Reader {
     }
 }
 
-/// Without one leading `./` and one `payload/`, which other writers put there (jmix-interop 2.9 D4).
+/// Without one leading `./` and one `payload/`, which other writers put there (spec/jmix-1.0 3).
 fn plain(name: &str) -> &str {
     let name = name.strip_prefix("./").unwrap_or(name);
     name.strip_prefix("payload/").unwrap_or(name)

@@ -3,7 +3,7 @@
 //! The writer is a [`Layout`]: all lengths are known before the first byte, contents are written at their offsets in any
 //! order, and [`Layout::finish`] writes the headers once the CRCs are known. The reader, [`read`], derives the same bytes
 //! from what the central directory claims and accepts nothing else, so there is one reading of a file: nothing stands
-//! before, between or after the entries, and the two headers of an entry cannot disagree (security-tests H4, H7-H10).
+//! before, between or after the entries, and the two headers of an entry cannot disagree (spec/hostile-input H).
 //! Only the times are free. seg/1 2.2; APPNOTE.TXT 4.3, 4.4, 4.5.3.
 
 use std::collections::HashSet;

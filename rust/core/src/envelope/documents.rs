@@ -1,7 +1,7 @@
 //! Reading and writing the JSON documents of an envelope: each is one Rust type, strict both ways.
 //!
 //! The types of [`super::manifest`], [`super::metadata`], [`super::files`] and [`super::audit`] hold what the official
-//! schemas allow and nothing else (`additionalProperties` false, jmix-interop 1.2); an absent member is left out, never
+//! schemas allow and nothing else (`additionalProperties` false, spec/jmix-1.0 5); an absent member is left out, never
 //! written as null. Messages name the place and never repeat the content.
 
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! files.json: every payload file but itself, with hash and size (JMIX 1.0 `files`; jmix-interop 2.9 D9).
+//! files.json: every payload file but itself, with hash and size (spec/jmix-1.0 7).
 
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,7 @@ pub fn check(data: &[u8], members: &[Member]) -> Result<()> {
     }
 }
 
-/// H-list of a payload with these files (jmix-interop 2.4).
+/// H-list of a payload with these files (spec/jmix-1.0 8).
 #[must_use]
 pub fn list_hash(members: &[Member]) -> [u8; 32] {
     let mut list = HashList::new();

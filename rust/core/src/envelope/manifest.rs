@@ -1,4 +1,4 @@
-//! manifest.json: who sends what to whom, and what secures it (JMIX 1.0 `manifest`; jmix-interop 1.2, 2.5-2.7, 2.10).
+//! manifest.json: who sends what to whom, and what secures it (spec/jmix-1.0 6, 9).
 //!
 //! It stands in the clear and holds nothing personal. What is known only after the last byte of the payload (hash, tag,
 //! signature) has a fixed length, so [`Manifest::write`] gives the same number of bytes before and after.
@@ -68,7 +68,7 @@ pub enum Contact {
     },
 }
 
-/// Ed25519 over [`crate::sign::asserted`] (jmix-interop 2.6).
+/// Ed25519 over [`crate::sign::asserted`] (spec/jmix-1.0 9).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Assertion {
@@ -108,7 +108,7 @@ pub struct Security {
     /// `confidential`, `sensitive` or `de-identified`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classification: Option<String>,
-    /// H-ct: `sha256:` and the hex SHA-256 of the ciphertext (jmix-interop 2.4).
+    /// H-ct: `sha256:` and the hex SHA-256 of the ciphertext (spec/jmix-1.0 8).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_hash: Option<String>,
     /// Names the signature file.

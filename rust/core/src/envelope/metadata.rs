@@ -1,4 +1,4 @@
-//! metadata.json: patient and study, from the headers of the instances (JMIX 1.0 `metadata`; jmix-interop 1.2, 2.8).
+//! metadata.json: patient and study, from the headers of the instances (spec/jmix-1.0 5, 7).
 //!
 //! Local patient ids stand under the system of whoever issued them, never bare; what is not valid in the schema is left
 //! out instead of passed through. One envelope describes one study of one patient: [`Study`] refuses the first instance

@@ -1,4 +1,4 @@
-//! What a reader says about an envelope, as one machine-readable verdict (jmix-interop 2.10 "Reader" step 10).
+//! What a reader says about an envelope, as one machine-readable verdict (spec/jmix-1.0 11).
 
 use serde::Serialize;
 

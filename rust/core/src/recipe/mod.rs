@@ -1,4 +1,4 @@
-//! Any byte range of a release, made on demand (docs/design/architecture.md, "Bytes").
+//! Any byte range of a release, made on demand (spec/storage 5).
 //!
 //! A [`Recipe`] is immutable. [`Kind::plan`] names the source bytes that a range needs, from any number of sources, and
 //! [`Kind::fill`] makes the range from them; both are pure, and there is no other way to make bytes. A whole download, a

@@ -1,4 +1,4 @@
-//! X25519 (RFC 7748) and the payload key of JMIX 1.0 (jmix-interop 2.2): HKDF-SHA256 (RFC 5869) without a salt over the
+//! X25519 (RFC 7748) and the payload key of JMIX 1.0 (spec/jmix-1.0 4): HKDF-SHA256 (RFC 5869) without a salt over the
 //! shared secret. Randomness comes from the caller.
 
 use hkdf::Hkdf;

@@ -1,7 +1,7 @@
 //! The ZIP or folder that holds an envelope: small documents held, the payload left where it is.
 //!
 //! Exactly the names of the default dialect may be there. The ZIP is read as [`zip`] does, and the bytes that no check
-//! covers are listed. jmix-interop 2.10 "Reader" step 1; seg/1 2.5, 2.6, 14.
+//! covers are listed. spec/jmix-1.0 11; seg/1 2.5, 2.6, 14.
 
 use super::dialects::DEFAULT;
 use crate::archive::zip::{self, Archive, DosTime};

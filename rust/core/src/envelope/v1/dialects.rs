@@ -1,4 +1,4 @@
-//! What JMIX 1.0 leaves open and each library fills in its own way, as data (jmix-interop 2.9).
+//! What JMIX 1.0 leaves open and each library fills in its own way, as data (spec/jmix-1.0 12).
 //!
 //! One dialect is written and read so far: the one that follows the text of the specification. Another one is another
 //! value here and a branch nowhere.
@@ -10,9 +10,9 @@ use crate::seal::keys::KDF_INFO;
 pub struct Dialect {
     /// As it stands in `extensions.ief.dialect` and in reports.
     pub name: &'static str,
-    /// HKDF info string of the payload key (D3).
+    /// HKDF info string of the payload key.
     pub kdf_info: &'static str,
-    /// The encrypted payload in the root of the envelope (D2).
+    /// The encrypted payload in the root of the envelope.
     pub payload: &'static str,
 }
 

@@ -70,7 +70,7 @@ fn unsigned(terms: &Terms, sealed: &Sealed) -> Manifest {
     }
 }
 
-/// The sender's assertion, for readers that know no `manifest.jws` (jmix-interop 2.6). It holds for a year.
+/// The sender's assertion, for readers that know no `manifest.jws` (spec/jmix-1.0 9). It holds for a year.
 fn assertion(manifest: &Manifest, signer: &Ed25519Key) -> Result<Assertion> {
     let root = serde_json::to_value(manifest).map_err(|_| Error::misuse("a manifest is a JSON object"))?;
     let public = signer.public();

@@ -1,4 +1,4 @@
-//! JMIX 1.0, default dialect (jmix-interop 2.9, 2.10): [`pack`] makes an envelope, [`open`] verifies and opens one.
+//! JMIX 1.0, default dialect (spec/jmix-1.0): [`pack`] makes an envelope, [`open`] verifies and opens one.
 //!
 //! [`dialects`] holds what the specification leaves open; [`container`] finds the documents and the payload in a ZIP or a
 //! folder; the payload is written and read by [`payload_writer`] and [`payload_reader`], and hashed by [`hashing`].

@@ -1,7 +1,7 @@
 //! Verifying and opening, in one pass over the payload and in one order of checks, so that one fault has one code.
 //!
 //! Signature against keys from outside, manifest, request; then ciphertext hash, tag, CRC-32, tar, files.json,
-//! metadata.json and what the DICOM headers say of study and patient (jmix-interop 2.10 "Reader", seg/1 13.1). Decrypted bytes go to a
+//! metadata.json and what the DICOM headers say of study and patient (spec/jmix-1.0 11, seg/1 13.1). Decrypted bytes go to a
 //! [`Files`] while they are still unproven, because the tag stands at the end: the caller keeps them private and throws
 //! them away unless [`verify`] returns `Ok`. Without a key the payload is only hashed.
 
@@ -138,7 +138,7 @@ fn signature(container: &Container<'_>, trust: &[Trusted]) -> Result<[u8; 32]> {
     Err(Error::refused(Code::ManifestMismatch, SIGNATURE, why))
 }
 
-/// How far a signature over `signed` reaches into `manifest` (jmix-interop 2.9 D10).
+/// How far a signature over `signed` reaches into `manifest` (spec/jmix-1.0 11).
 fn covers(signed: &[u8], manifest: &[u8]) -> Verdict {
     let without_payload = |data: &[u8]| {
         let mut value = crate::json::parse(MANIFEST, data).ok()?;

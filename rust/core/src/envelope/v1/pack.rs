@@ -3,7 +3,7 @@
 //! [`Plan::new`] decides what the envelope holds and refuses what does not belong together; [`Plan::zip`] and
 //! [`Plan::directory`] consume it, so that one ephemeral key and IV never seal twice. The bytes that exist only at the end
 //! (tag, hash, signature) go into places whose lengths were known before. Sources, time, randomness and the sink come
-//! from the caller. jmix-interop 2.10 "Writer".
+//! from the caller. spec/jmix-1.0 10.
 
 use std::sync::OnceLock;
 
