@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -111,6 +112,11 @@ async def test_the_check_table_of_a_large_file_is_read_by_the_piece(
         ((_, asked),) = statements
         numbers = asked.values() if isinstance(asked, dict) else asked
         assert {first // index.BLOCK, last // index.BLOCK} <= set(numbers)
+    write(path, PixelData=bytes(1000))
+    await source.scan()
+    (stored,) = await source.instances(replace(study.key, version=2))
+    assert stored.located.size < index.PIECE
+    assert await source.checks(stored.located, 0, 1000) == b"", "one piece, which the SHA-256 proves"
     path.write_bytes(b"")
     await source.scan()
     assert await source.checks(stored.located, 0, 1) == b""

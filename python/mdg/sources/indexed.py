@@ -86,7 +86,8 @@ class IndexedSource:
         await self._store.write(partial(index.suspect, part=self._part, key=located.key))
 
     async def checks(self, located: Located, start: int, end: int) -> bytes:
-        """The check values of the pieces that hold the bytes [start, end) of an object."""
+        """The check values of the pieces that hold the bytes [start, end) of an object; none for an object of one
+        piece, which its SHA-256 proves."""
         async with self._store.read() as connection:
             first, last = start // index.PIECE, (end - 1) // index.PIECE
             return await index.check_values(connection, self._part, located.key, first, last)

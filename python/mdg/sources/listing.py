@@ -17,16 +17,11 @@ class File:
     file, folder or link is not looked into, and what to do; when its name is no UTF-8, `name` is only a picture of
     it."""
 
-    folder: str
+    path: str
     name: str
     size: int
     version: str
     unreadable: str | None = None
-
-    @property
-    def path(self) -> str:
-        """Folder and name."""
-        return os.path.join(self.folder, self.name)  # noqa: PTH118 -- asked twice for each of thousands of files
 
 
 @dataclass(slots=True)
@@ -60,7 +55,7 @@ def look_at(path: Path) -> File:
         status = path.lstat()
     except OSError as error:
         raise InputOutput(str(path), error.strerror or "it cannot be looked at") from error
-    return File(str(path.parent), path.name, status.st_size, str(status.st_mtime_ns))
+    return File(str(path), path.name, status.st_size, str(status.st_mtime_ns))
 
 
 def _add(found: Listing, folder: str, entry: os.DirEntry[str]) -> None:
@@ -73,6 +68,7 @@ def _add(found: Listing, folder: str, entry: os.DirEntry[str]) -> None:
     if stat.S_ISLNK(status.st_mode):
         unreadable = "it is a link, and links are not followed; put what it points to here, or name that folder"
     if stat.S_ISREG(status.st_mode) or (unreadable and stat.S_IFMT(status.st_mode) in (stat.S_IFDIR, stat.S_IFLNK)):
-        found.files.append(File(folder, name, status.st_size, str(status.st_mtime_ns), unreadable))
+        path = entry.path if name == entry.name else f"{folder}/{name}"
+        found.files.append(File(path, name, status.st_size, str(status.st_mtime_ns), unreadable))
     elif stat.S_ISDIR(status.st_mode) and not is_hidden(entry.name):  # snapshots, waste baskets, version control
         found.folders.append(entry.path)

@@ -176,7 +176,8 @@ checks = Table(
     sqlite_with_rowid=False,
 )
 """The check table of each instance: a BLAKE3 value of CHECK bytes for each PIECE of it, BLOCK values in a row, so that
-a range of a large object needs only the rows of that range."""
+a range of a large object needs only the rows of that range. An object of one piece has none: its SHA-256 says as
+much, and a folder of small images half as many rows."""
 
 problems = Table(
     "problems",
@@ -271,13 +272,16 @@ async def keep(
 
 
 def _blocks(key: str, check: bytes) -> Iterable[dict[str, Any]]:
+    if len(check) == CHECK:
+        return
     step = BLOCK * CHECK
     for block, start in enumerate(range(0, len(check), step)):
         yield {"key": key, "block": block, "pieces": check[start : start + step]}
 
 
 async def check_values(connection: AsyncConnection, part: Part, key: str, first: int, last: int) -> bytes:
-    """The check values of the pieces `first` to `last` (inclusive) of an object; fewer where it has fewer pieces."""
+    """The check values of the pieces `first` to `last` (inclusive) of an object; fewer where it has fewer pieces, and
+    none where it has one."""
     rows = select(checks.c.block, checks.c.pieces).where(
         part.of(checks), checks.c.key == key, checks.c.block.between(first // BLOCK, last // BLOCK)
     )
