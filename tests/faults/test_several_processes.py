@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.databases import Server
 from tests.faults.conftest import until
 from tests.identities import write_identity_csv
 from tests.receiver import Receiver, event_of, receiving
-from tests.web.conftest import Start
+from tests.web.conftest import RETRIEVE, Consumer, Start
 from tests.web.test_subscription import subscribe
 
 from mdg.audit.record import AUDIT
@@ -51,7 +51,7 @@ main()
 SETTINGS = """
 custodian = "{custodian}"
 data = "{data}"
-folders = ["{images}"]
+sources = [{{ kind = "folder", name = "folder", path = ["{images}"] }}]
 identity = "{identity}"
 default_issuer = "{issuer}"
 time_zone = "Australia/Sydney"
@@ -74,14 +74,21 @@ class World:
     """The processes by their ids, and what they share, seen from outside."""
 
     processes: Mapping[int, subprocess.Popen[str]]
+    consumers: Sequence[Consumer]
+    """The same consumer, as it asks each process."""
     store: Store
     receiver: Receiver
+    data: Path
+
+    async def study(self) -> StudyKey:
+        """The one study."""
+        async with self.store.read() as connection:
+            row = (await connection.execute(select(studies.c.uid, studies.c.version))).one()
+        return StudyKey(EXAMPLE_PROVIDER, row.uid, row.version)
 
     async def happen(self, times: int) -> None:
         """So many changes of the one study, in as many transactions."""
-        async with self.store.read() as connection:
-            row = (await connection.execute(select(studies.c.uid, studies.c.version))).one()
-        study = StudyKey(EXAMPLE_PROVIDER, row.uid, row.version)
+        study = await self.study()
         for _ in range(times):
             await self.store.write(lambda connection: happened(connection, SETTLED, [study]))
 
@@ -122,7 +129,7 @@ async def three_processes(start: Start, postgresql: Server, phantom: Path, folde
             "consumer": EXAMPLE_CONSUMER,
             "receiver": receiver.origin,
         }
-        processes, url = {}, ""
+        processes, consumers = {}, []
         for number in range(3):
             port, config = free_port(), folder / f"{number}.toml"
             url = f"http://127.0.0.1:{port}"
@@ -141,10 +148,11 @@ async def three_processes(start: Start, postgresql: Server, phantom: Path, folde
             ready = await to_thread.run_sync(process.stdout.readline)
             assert '"ok":true' in ready.replace(" ", ""), (folder / f"{number}.log").read_text()
             processes[process.pid] = process
+            consumers.append(replace(authority.consumer, url=url))
         store = await stack.enter_async_context(Store.open(database))
-        made = await subscribe(replace(authority.consumer, url=url), receiver.url)
+        made = await subscribe(consumers[0], receiver.url)
         assert made.status_code == 201, made.text
-        world = World(processes, store, receiver)
+        world = World(processes, consumers, store, receiver, folder / "shared")
         await until(world.settled)
         assert receiver.kinds == ["handshake"]
         yield world
@@ -165,6 +173,25 @@ async def test_three_processes_send_each_number_once_and_register_a_person_once(
             registered = select(AUDIT.c.request_id).where(AUDIT.c.kind == Kind.REGISTER)
             changes = (await connection.execute(registered)).scalars().all()
         assert (len(changes), len(set(changes))) == (2, 1), "one change, sent and acknowledged"
+
+
+async def test_an_envelope_is_made_once_for_all_processes_and_each_of_them_serves_it(
+    start: Start, postgresql: Server, phantom: Path, tmp_path: Path
+) -> None:
+    async with three_processes(start, postgresql, phantom, tmp_path) as world:
+        uid, answers = (await world.study()).uid, []
+
+        async def fetch(consumer: Consumer) -> None:
+            answers.append(await consumer.ask("GET", f"/api/jmix?studyInstanceUid={uid}", scopes=RETRIEVE, timeout=60))
+
+        async with anyio.create_task_group() as tasks:
+            for consumer in world.consumers:
+                tasks.start_soon(fetch, consumer)
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert len({answer.content for answer in answers}) == 1
+        assert [path.suffix for path in (world.data / "spool").iterdir()] == [".zip"]
+        (job,) = await world.jobs("make-envelope")
+        assert (job.state, job.about) == (State.DONE, f"study {uid}")
 
 
 async def test_what_a_killed_process_was_doing_another_one_does_within_the_time_of_a_lease(

@@ -39,7 +39,7 @@ async def owe(gateway: Any, *keys: str, **fields: Any) -> None:
 
 
 async def refuse(_: Job) -> Failed:
-    return Failed("status-500", "the receiver answered 500")
+    return Failed("status-500", "the receiver answered 500", asked=timedelta(hours=1))
 
 
 async def tried(gateway: Any) -> None:
@@ -58,14 +58,13 @@ async def test_what_is_owed_is_listed_and_counted(start: Start) -> None:
     async with start() as gateway:
         answer = (await ask(gateway, "GET", "/jobs")).json()
         owed = {(job["kind"], job["state"], job["tries"]) for job in answer["jobs"]}
-        assert owed == {
-            ("match-subscribers", "waiting", 0),
-            ("tell-registry", "waiting", 0),
-            ("forget-jobs", "waiting", 0),
-        }
+        assert owed >= {(kind, "waiting", 0) for kind in ("match-subscribers", "tell-registry")}
+        periodic = {job["kind"] for job in answer["jobs"] if not job["about"]}
+        assert periodic == {"sweep-spool", "forget-jobs"}
         assert {job["about"].split()[0] for job in answer["jobs"] if job["about"]} == {"study"}
         assert answer["counts"]["tell-registry"] == {"waiting": 1}
-        assert (await ask(gateway, "GET", "/health")).json()["jobs"] == answer["counts"]
+        health = (await ask(gateway, "GET", "/health")).json()
+        assert health["jobs"]["match-subscribers"] == {"waiting": 1}
 
 
 async def test_a_job_says_why_it_is_not_done_and_names_nobody(start: Start) -> None:

@@ -26,7 +26,7 @@ from mdg import _core, envelope
 from mdg.access import Replay
 from mdg.cli.serve import folder_source
 from mdg.errors import Refused
-from mdg.exchange import workshop
+from mdg.exchange import envelopes as envelopes_module
 from mdg.exchange.envelopes import ENVELOPES
 from mdg.model.identity import Ihi
 from mdg.sandbox.identifiers import EXAMPLE_IHI, EXAMPLE_PROVIDER, made_up
@@ -315,12 +315,12 @@ async def test_another_patients_study_is_not_there(start: Start) -> None:
 
 async def test_a_request_that_takes_too_long_is_asked_again_with_its_nonce_unused(start: Start) -> None:
     async with start() as gateway:
-        gateway.rooms.workshop.patience = 0.0
+        gateway.rooms.making.patience = 0.0
         key = _core.X25519Key.generate()
         jws = signed(gateway.consumer, (await study_of(gateway))["id"], key)
         first = await post(gateway.consumer, jws)
         assert (first.status_code, first.headers["retry-after"]) == (503, "10")
-        gateway.rooms.workshop.patience = 30.0
+        gateway.rooms.making.patience = 30.0
         second = await post(gateway.consumer, jws)
         assert second.status_code == 201
         assert len(list((gateway.rooms.settings.data / "spool").iterdir())) == 1
@@ -424,7 +424,7 @@ async def test_a_spool_that_changes_or_fails_under_the_sweep_stops_nothing(
     def renamed(_: Path) -> os.stat_result:
         raise FileNotFoundError
 
-    monkeypatch.setattr(workshop, "SWEEP", 0.01)
+    monkeypatch.setattr(envelopes_module, "SWEEP", timedelta(seconds=0.01))
     async with start() as gateway:
         spool = gateway.rooms.settings.data / "spool"
         spool.mkdir(mode=0o700, exist_ok=True)

@@ -38,13 +38,13 @@ from mdg.errors import MdgError
 from mdg.exchange.catalogue import Catalogue
 from mdg.exchange.decision import Decide, Decisions
 from mdg.exchange.discovery import Discovery
-from mdg.exchange.envelopes import Envelopes
+from mdg.exchange.envelopes import SWEEP, SWEEP_SPOOL, Envelopes
+from mdg.exchange.making import AT_ONCE, MAKE_ENVELOPE, Making
 from mdg.exchange.notification import FORGET, Notifications
 from mdg.exchange.reception import Reception
 from mdg.exchange.registration import Registrar
 from mdg.exchange.retrieval import Retrieval
 from mdg.exchange.subscription import Subscriptions
-from mdg.exchange.workshop import Workshop
 from mdg.fhir import subscription as fhir_subscription
 from mdg.identity import Identities
 from mdg.jobs import Jobs
@@ -57,7 +57,7 @@ from mdg.outbound import Outbound
 from mdg.registry import Registrations, Registry
 from mdg.sources.kinds import KINDS, SourceKind
 from mdg.sources.source import Finds, Writes
-from mdg.store import Store
+from mdg.store import DataFolder, Store
 from mdg.subscriptions.table import END, NOTIFY
 from mdg.web.cursor import Cursors
 from mdg.web.metrics import Metrics
@@ -90,7 +90,7 @@ class Rooms:
     jobs: Jobs
     numbers: LocalNumbers
     envelopes: Envelopes
-    workshop: Workshop
+    making: Making
     reception: Reception
     subscriptions: Subscriptions
     metrics: Metrics
@@ -132,6 +132,7 @@ async def _open(
         partial(Keyring.open, settings.data, id=custodian.uri, name=settings.name, contact=settings.contact)
     )
     store = await stack.enter_async_context(Store.open(settings.store_url))
+    data = await to_thread.run_sync(stack.enter_context, DataFolder(settings.data))
     clock = SteadyClock(store, custodian, machine_clock)
     await (clock.trust() if trust_clock else clock.load())
     await stack.enter_async_context(_running(clock.run))
@@ -145,12 +146,11 @@ async def _open(
     numbers = LocalNumbers(custodian, settings.name, settings.default_issuer, settings.canonical_base)
     sources = await open_sources(settings, store, kinds)
     received = next(source for source in sources if isinstance(source, Writes))
-    await received.sweep()
     catalogue = Catalogue(sources, identities, consents)
     replay = Replay(store, custodian, clock)
     cursors = Cursors(clock)
     envelopes = Envelopes(store, settings.data / "spool", custodian, keyring, timedelta(hours=settings.envelope_hours))
-    workshop = await stack.enter_async_context(Workshop(envelopes, machine_clock).working())
+    making = Making(jobs)
     revocations = Revocations(store, custodian, clock)
     gate = Gate(
         [Issuer(one.iss, Jwks(one.jwks_url, outbound), one.algorithms, one.clients) for one in issuers(settings)],
@@ -165,7 +165,7 @@ async def _open(
         decisions,
         audit,
         envelopes,
-        workshop=workshop,
+        making=making,
         tickets=Tickets(keyring.ticket),
         replay=replay,
         directory=directory,
@@ -204,7 +204,15 @@ async def _open(
             JobKind("forget-events", notifications.forget, every=FORGET),
         )
     reception = Reception(gateway_at, directory, received, audit, settings.data.resolve() / "incoming")
-    await reception.sweep()
+    if data.alone:  # nothing is under way in the folder, so what a crash left can go
+        await received.sweep()
+        await reception.sweep()
+        await envelopes.sweep(machine_clock(), starting=True)
+    await to_thread.run_sync(data.share)
+    jobs.do(
+        JobKind(SWEEP_SPOOL, envelopes.swept, every=SWEEP),
+        JobKind(MAKE_ENVELOPE, retrieval.make, at_once=AT_ONCE, tries=1),
+    )
     if settings.capabilities.registration:
         registry = Registry(registry_url(settings), outbound, tokens, keyring.dpop)
         registrar = Registrar(
@@ -242,7 +250,7 @@ async def _open(
         jobs=jobs,
         numbers=numbers,
         envelopes=envelopes,
-        workshop=workshop,
+        making=making,
         reception=reception,
         subscriptions=subscriptions,
         metrics=Metrics(),

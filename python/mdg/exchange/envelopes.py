@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -18,15 +18,16 @@ from uuid import uuid4
 import anyio
 import structlog
 from anyio import to_thread
-from sqlalchemy import Column, Index, LargeBinary, Table, Text, delete, insert, or_, select
+from sqlalchemy import Column, ColumnElement, Index, LargeBinary, Table, Text, and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg import envelope
 from mdg.envelope.beside import beside
 from mdg.envelope.recipe import Recipe
-from mdg.errors import InputOutput, Unavailable, Unprocessable
+from mdg.errors import InputOutput, MdgError, Unavailable, Unprocessable
 from mdg.exchange.catalogue import CatalogueEntry
 from mdg.identity.enrichment import whose
+from mdg.jobs import Again, Job
 from mdg.keys import Card, Keyring
 from mdg.model.identity import HpiO, Ihi
 from mdg.model.located import Located
@@ -41,6 +42,9 @@ MOST = 60 << 30
 
 MAKING = timedelta(hours=1)
 """No envelope takes longer to make: a file without a row that is older was left by a crash or has lapsed."""
+
+SWEEP_SPOOL, SWEEP = "sweep-spool", timedelta(minutes=1)
+"""The kind of job that erases envelopes that have lapsed, and the time between two."""
 
 log = structlog.get_logger("mdg.envelopes")
 
@@ -63,12 +67,14 @@ ENVELOPES = Table(
     Column("state", LargeBinary, nullable=False),
     Column("manifest", LargeBinary, nullable=False),
     Column("not_after", Number, nullable=False),
+    Column("granted", Number),
+    Index(None, "custodian", "request_digest"),
     Index(None, "custodian", "study_uid", "study_version", "client_id"),
     Index(None, "custodian", "envelope_id"),
 )
 """`ihi` is the person that the envelope is about; `identifiers` are the (system, value) pairs of the patient in its
 sealed metadata.json. An envelope is served only while both are those of its study. `request_digest`: SHA-256 of the
-signed request that it answers, NULL for one sealed to a key of the directory."""
+signed request that it answers, NULL for one sealed to a key of the directory; `granted` when that answer was begun."""
 
 Identifiers: TypeAlias = tuple[tuple[str, str], ...]
 """(system, value) of each identifier of a patient."""
@@ -134,7 +140,8 @@ class Envelopes:
         request_digest: bytes | None,
         now: datetime,
     ) -> Envelope:
-        """Packs, signs and seals the `objects` of the study to `recipient` (raw X25519 key).
+        """Packs, signs and seals the `objects` of the study to `recipient` (raw X25519 key). It can be had once it is
+        kept.
 
         `Refused` E_STORE_CORRUPT or E_CHANGED when an object is not what was indexed; `Unprocessable` for a study too
         large; `Unavailable` while the disk has no room for it; `InputOutput` when the spool cannot be written. Nothing
@@ -184,7 +191,6 @@ class Envelopes:
                 manifest=packed.manifest,
                 not_after=now + self._lifetime,
             )
-            await self._store.write(lambda connection: self._insert(connection, made))
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(_remove, [path])
@@ -217,9 +223,20 @@ class Envelopes:
         )
         return found if found is not None and found.identifiers == identifiers else None
 
+    async def take(self, requester: Requester, digest: bytes, now: datetime) -> Envelope | None:
+        """The envelope that answers the request of this digest, for the one caller who grants it: a process that asks
+        later finds none."""
+        found = await self._one({"request_digest": digest, "granted": None}, requester, now)
+        if found is None:
+            return None
+        free = and_(self._row(found.id), ENVELOPES.c.granted.is_(None))
+        taken = update(ENVELOPES).where(free).values(granted=microseconds(now))
+        rows = await self._store.write(lambda connection: connection.execute(taken))
+        return found if rows.rowcount else None
+
     async def end(self, made: Envelope) -> None:
         """Erases an envelope: nobody gets it any more, and who may have it is made a new one."""
-        gone = delete(ENVELOPES).where(ENVELOPES.c.custodian == self._custodian, ENVELOPES.c.id == made.id)
+        gone = delete(ENVELOPES).where(self._row(made.id))
         await self._store.write(lambda connection: connection.execute(gone))
         await to_thread.run_sync(_remove, [self.path(made.id)])
 
@@ -247,10 +264,22 @@ class Envelopes:
         older = float("inf") if starting else (now - MAKING).timestamp()
         return len(ended) + await to_thread.run_sync(_erase_others, self._folder, live, older)
 
-    async def _insert(self, connection: AsyncConnection, made: Envelope) -> None:
+    async def swept(self, _: Job) -> Again:
+        """The job of kind `SWEEP_SPOOL`: a sweep, and another one later."""
+        try:
+            await self.sweep(datetime.now(UTC))
+        except MdgError as error:  # tried again at the next look; a spool that only grows needs an operator
+            log.error("spool not swept", why=str(error))
+        return Again(SWEEP)
+
+    async def keep(self, connection: AsyncConnection, made: Envelope) -> None:
+        """Writes the row of an envelope that was made: it can be had from the end of that transaction on."""
         row: dict[str, Any] = {name: getattr(made, name) for name in Envelope.__slots__}
         row |= {"custodian": self._custodian, "not_after": microseconds(made.not_after)}
         await connection.execute(insert(ENVELOPES).values(row))
+
+    def _row(self, id_: str) -> ColumnElement[bool]:
+        return and_(ENVELOPES.c.custodian == self._custodian, ENVELOPES.c.id == id_)
 
     async def _one(self, wanted: Mapping[str, object], requester: Requester, now: datetime) -> Envelope | None:
         """The newest live envelope of this owner and this person. Both stand in the condition, so that an envelope of

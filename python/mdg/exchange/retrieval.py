@@ -12,19 +12,21 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 
 import anyio
 
 from mdg.access import Replay, Tickets, VerifiedRequest, verify_request
 from mdg.audit import Audit
-from mdg.errors import Forbidden, MdgError, NotFound, Unauthenticated, Unprocessable, about
+from mdg.errors import Forbidden, MdgError, NotFound, Unauthenticated, Unavailable, Unprocessable, about
 from mdg.exchange.catalogue import Catalogue, CatalogueEntry
 from mdg.exchange.decision import PAYLOAD, Decisions, Standing
 from mdg.exchange.envelopes import Envelope, Envelopes, Identifiers, identifiers_of
+from mdg.exchange.making import Making, Order, failed, late, owner
 from mdg.exchange.preconditions import not_modified
 from mdg.exchange.ranges import Span, select
 from mdg.exchange.release import Release, Wanted
-from mdg.exchange.workshop import Workshop
+from mdg.jobs import Done, Failed, Job
 from mdg.keys import Card, Directory
 from mdg.model.event import Event, Kind, Outcome
 from mdg.model.identity import HpiO, Ihi
@@ -60,7 +62,7 @@ class Retrieval:
         audit: Audit,
         envelopes: Envelopes,
         *,
-        workshop: Workshop,
+        making: Making,
         tickets: Tickets,
         replay: Replay,
         directory: Directory,
@@ -80,7 +82,7 @@ class Retrieval:
         self._custodian = custodian
         self._numbers = numbers
         self._minimum_level = minimum_level
-        self._workshop = workshop
+        self._making = making
 
     # --- asking ---
 
@@ -103,8 +105,14 @@ class Retrieval:
             async with self._replay.once("nonce", verified.nonce_key, verified.nonce_until):
                 held = await self._catalogue.study_by_id(verified.request.study, _person(requester))
                 held, verdict = self._disclosable(requester, held)
-                make = partial(self._make_for_request, requester, verified, held)
-                made = await self._workshop.made(("request", verified.digest), _owner(requester), make)
+                made = await self._envelopes.take(requester, verified.digest, self._decisions.clock())
+                if made is None:
+                    recipient, digest = verified.request.public_key, verified.digest
+                    order = Order(held.study.key.uid, requester, verified.card, recipient, digest)
+                    await self._making.made(order.job(_key(owner(requester), digest)))
+                    made = await self._envelopes.take(requester, digest, self._decisions.clock())
+                if made is None:
+                    raise Unavailable("the envelope is being made; repeat the request", reason="not-ready")
                 await self._decided_again(requester, made)  # it may have taken a while
                 await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
         except BaseException:  # no grant, so nobody may ever fetch it: another process may have answered the request
@@ -140,12 +148,31 @@ class Retrieval:
         identifiers = self._identifiers(held)
         made = await self._envelopes.current(requester, held, identifiers, card.x25519, self._decisions.clock())
         if made is None:
-            owner = _owner(requester)
-            key = ("directory", owner, held.study.key, identifiers, card.x25519)
-            made = await self._workshop.made(key, owner, partial(self._make_for_card, requester, card, held))
+            order = Order(held.study.key.uid, requester, card, card.x25519)
+            key = _key(owner(requester), held.study.key, identifiers, card.x25519)
+            await self._making.made(order.job(key))
+            made = await self._envelopes.current(requester, held, identifiers, card.x25519, self._decisions.clock())
+            if made is None:
+                raise Unavailable("the envelope is being made; repeat the request", reason="not-ready")
             await self._decided_again(requester, made)
             await self._record(Kind.GRANT, requester, made, request_id, verdict=verdict, count=1)
         return await self._release(requester, made, verdict, wanted, request_id)
+
+    async def make(self, job: Job) -> Done | Failed:
+        """Makes the envelope of a job of kind `MAKE_ENVELOPE`."""
+        if late(job):
+            return Failed("late", "nobody waits for this envelope any more", final=True)
+        order = Order.of(job)
+        try:
+            held = await self._catalogue.study(order.study, _person(order.requester))
+            if held is None:
+                raise NotFound(reason="study-gone")
+            made = await self._make(
+                order.requester, order.receiver, held, recipient=order.recipient, digest=order.digest
+            )
+        except Exception as error:  # it belongs to those who wait for this envelope, not to the other jobs
+            return failed(error)
+        return Done(partial(self._envelopes.keep, made=made))
 
     # --- giving ---
 
@@ -209,15 +236,6 @@ class Retrieval:
 
     def _identifiers(self, held: CatalogueEntry) -> Identifiers:
         return identifiers_of(held, self._numbers.record_system(held.study.patient))
-
-    async def _make_for_request(
-        self, requester: Requester, verified: VerifiedRequest, held: CatalogueEntry
-    ) -> Envelope:
-        recipient = verified.request.public_key
-        return await self._make(requester, verified.card, held, recipient=recipient, digest=verified.digest)
-
-    async def _make_for_card(self, requester: Requester, card: Card, held: CatalogueEntry) -> Envelope:
-        return await self._make(requester, card, held, recipient=card.x25519, digest=None)
 
     async def _make(
         self, requester: Requester, card: Card, held: CatalogueEntry, *, recipient: bytes, digest: bytes | None
@@ -325,9 +343,9 @@ def _person(requester: Requester) -> Ihi:
     return requester.patient
 
 
-def _owner(requester: Requester) -> tuple[str, str, str]:
-    """The owner of an envelope: one client, acting for one organisation."""
-    return requester.issuer, requester.client_id, requester.organisation
+def _key(*parts: object) -> str:
+    """The key of the job that makes an envelope: it says nothing of whose the envelope is."""
+    return sha256(repr(parts).encode()).hexdigest()
 
 
 def _etag(sha256: bytes) -> str:

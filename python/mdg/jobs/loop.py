@@ -141,6 +141,23 @@ class Jobs:
         """Writes jobs in the caller's transaction."""
         await table.add(connection, self._custodian, new, self._clock())
 
+    async def once(self, new: New, *, most: int, each: int) -> Job | None:
+        """The open job of this kind and key, written if there is none; None if `most` of the kind, or `each` of the
+        lane, are open already."""
+
+        async def write(connection: AsyncConnection) -> Job | None:
+            found = await table.find_open(connection, self._custodian, new.kind, new.key)
+            if found is not None:
+                return found
+            if await table.count_open(connection, self._custodian, new.kind) >= most:
+                return None
+            if await table.count_open(connection, self._custodian, new.kind, new.lane) >= each:
+                return None
+            await self.add(connection, new)
+            return await table.find_open(connection, self._custodian, new.kind, new.key)
+
+        return await self._store.write(write)
+
     async def ended(self, id_: int, patience: float) -> Job | None:
         """The job once it has ended, in whichever process; None when it is open still after `patience` seconds."""
         with anyio.move_on_after(patience):
@@ -318,7 +335,8 @@ class Jobs:
             pause = min(wait(outage.failures), OUTAGE)
             outage.until = now + pause
             seconds = int(pause.total_seconds())
-            log.warning("jobs wait", kind=job.kind, reason=error.reason, where=where(error), again_in_s=seconds)
+            tell = log.warning if outage.failures > 1 else log.debug  # a few seconds need nobody's look
+            tell("jobs wait", kind=job.kind, reason=error.reason, where=where(error), again_in_s=seconds)
         return Failed(error.reason, error.diagnostics)
 
     async def _keep(self, job: Job, outcome: Result) -> None:

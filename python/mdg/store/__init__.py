@@ -5,6 +5,7 @@ beside its logic, on `mdg.store.schema.metadata`, and reaches the database throu
 """
 
 from mdg.store.engine import Store, announce
+from mdg.store.lock import DataFolder
 from mdg.store.room import has_room
 
-__all__ = ["Store", "announce", "has_room"]
+__all__ = ["DataFolder", "Store", "announce", "has_room"]

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from mdg.errors import InputOutput
 
@@ -41,6 +42,40 @@ def only_process(database: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+class DataFolder:
+    """The data folder of a gateway, while a process of the gateway uses it; several processes may, with PostgreSQL.
+
+    On entry a process that is alone has the folder to itself, so that it may remove what a crash left, until it shares
+    the folder; a process that comes meanwhile waits for that."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = folder / ".in-use"
+        self._descriptor = -1
+        self.alone = False
+
+    def __enter__(self) -> Self:
+        """Blocks. `InputOutput` when the folder cannot be written."""
+        try:
+            self._lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            why = f"{error.strerror}; the data folder must be writable by the gateway"
+            raise InputOutput(str(self._lock), why) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.alone = True
+        except OSError:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        return self
+
+    def share(self) -> None:
+        """From here on other processes may use the folder too."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
 
 
 def check_place(database: Path) -> None:

@@ -312,7 +312,9 @@ def _exchange() -> None:
         sa.Column("state", sa.LargeBinary, nullable=False),
         sa.Column("manifest", sa.LargeBinary, nullable=False),
         sa.Column("not_after", Number, nullable=False),
+        sa.Column("granted", Number),
     )
+    op.create_index("ix_envelopes_custodian_request_digest", "envelopes", ["custodian", "request_digest"])
     op.create_index(
         "ix_envelopes_custodian_study_uid_study_version_client_id",
         "envelopes",
