@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mdg_core::archive::zip::{self, Entry, feed};
 use mdg_core::envelope::manifest::{Entity, Terms};
 use mdg_core::envelope::metadata::Identifier;
 use mdg_core::envelope::v1::container::Container;
@@ -194,6 +195,20 @@ fn packing_with_given_keys_iv_and_time_gives_the_bytes_of_the_vector() {
     }
 }
 
+/// The vector as a ZIP that arrives in awkward steps, every CRC-32 checked.
+fn arrives(vector: &Vector) -> bool {
+    let mut reader = feed::Reader::new();
+    let fed = vector.envelope.chunks(57).try_for_each(|piece| reader.feed(piece, |_| Ok(())));
+    fed.and_then(|()| reader.finish()).is_ok()
+}
+
+/// The same, read at its offsets.
+fn stands(vector: &Vector) -> bool {
+    let content = |entry: &Entry| &vector.envelope[entry.offset as usize..(entry.offset + entry.size) as usize];
+    let holds = |entry: &Entry| crc32fast::hash(content(entry)) == entry.crc;
+    zip::read(&vector.envelope).is_ok_and(|archive| archive.entries.iter().all(holds))
+}
+
 #[test]
 fn each_vector_ends_as_it_says_and_gives_what_it_says() {
     let vectors = all();
@@ -201,6 +216,7 @@ fn each_vector_ends_as_it_says_and_gives_what_it_says() {
     for vector in vectors {
         let name = &vector.name;
         assert_eq!(hex::encode(Sha256::digest(&vector.envelope)), vector.header["sha256"], "{name}");
+        assert_eq!(arrives(&vector), stands(&vector), "{name}");
         let mut kept = Kept::default();
         let ended = opened(&vector, true, &mut kept);
         match vector.header["expect"].as_str() {

@@ -1,12 +1,21 @@
-//! A ZIP that is read is the one that we would write: the same bytes but for the times that nothing covers.
+//! A ZIP that is read is the one that we would write: the same bytes but for the times that nothing covers. One that
+//! arrives piece by piece is taken if it would be read as a whole, and if its CRC-32s are right.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mdg_core::WriteAt;
-use mdg_core::archive::zip::{self, DosTime, Layout};
+use mdg_core::archive::zip::{self, DosTime, Layout, feed};
+use mdg_core::{Code, WriteAt};
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(archive) = zip::read(&data.to_vec()) else { return };
+    let archive = zip::read(&data.to_vec());
+    let mut reader = feed::Reader::new();
+    let fed = data.chunks(57).try_for_each(|piece| reader.feed(piece, |_| Ok(()))).and_then(|()| reader.finish());
+    match (&fed, &archive) {
+        // Only this reader looks at contents.
+        (Err(error), Ok(_)) => assert_eq!(error.code(), Some(Code::ZipCrc)),
+        _ => assert_eq!(fed.is_ok(), archive.is_ok()),
+    }
+    let Ok(archive) = archive else { return };
     let entries = archive.entries.iter().map(|entry| (entry.name.as_str(), entry.size));
     let layout = Layout::new(entries, archive.time.unwrap_or(DosTime(0))).expect("names that were read can be written");
     assert_eq!(layout.length(), data.len() as u64);

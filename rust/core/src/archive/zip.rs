@@ -4,7 +4,9 @@
 //! order, and [`Layout::finish`] writes the headers once the CRCs are known. The reader, [`read`], derives the same bytes
 //! from what the central directory claims and accepts nothing else, so there is one reading of a file: nothing stands
 //! before, between or after the entries, and the two headers of an entry cannot disagree (spec/hostile-input H).
-//! Only the times are free. seg/1 2.2; APPNOTE.TXT 4.3, 4.4, 4.5.3.
+//! Only the times are free. [`feed`] reads the same archives as they arrive. seg/1 2.2; APPNOTE.TXT 4.3, 4.4, 4.5.3.
+
+pub mod feed;
 
 use std::collections::HashSet;
 

@@ -78,6 +78,100 @@ fn what_is_written_is_read_and_every_other_byte_is_refused() {
     }
 }
 
+/// An archive that arrives in steps: its entries and their contents.
+fn fed(bytes: &[u8], step: usize) -> Result<Vec<(Entry, Vec<u8>)>> {
+    let mut reader = feed::Reader::new();
+    let mut found: Vec<(Entry, Vec<u8>)> = Vec::new();
+    let mut whole = 0;
+    for piece in bytes.chunks(step) {
+        reader.feed(piece, |event| {
+            match event {
+                feed::Event::Start(entry) => found.push((entry, Vec::new())),
+                feed::Event::Data(range) => found.last_mut().expect("begun").1.extend_from_slice(&piece[range]),
+                feed::Event::End => whole += 1,
+            }
+            Ok(())
+        })?;
+    }
+    reader.finish()?;
+    assert_eq!(whole, found.len());
+    Ok(found)
+}
+
+/// What [`read`] says of the same archive, CRC-32s checked as its callers do.
+fn read_whole(bytes: &[u8]) -> Option<Vec<(Entry, Vec<u8>)>> {
+    let content = |entry: Entry| {
+        let data = bytes[entry.offset as usize..(entry.offset + entry.size) as usize].to_vec();
+        (crc32fast::hash(&data) == entry.crc).then_some((entry, data))
+    };
+    read(&bytes.to_vec()).ok()?.entries.into_iter().map(content).collect()
+}
+
+#[test]
+fn an_archive_that_arrives_is_read_as_one_that_is_there() {
+    let two = archive(&[("manifest.json", b"{}"), ("audit.json", b""), ("payload.encrypted", &[7; 700])]);
+    for whole in [archive(&[]), archive(&[("a", b"")]), two] {
+        for step in [1, 7, 57, 512, whole.len()] {
+            assert_eq!(fed(&whole, step).ok(), read_whole(&whole), "steps of {step}");
+        }
+        for at in 0..whole.len() {
+            for bit in [0x01, 0x80] {
+                let mut broken = whole.clone();
+                broken[at] ^= bit;
+                assert_eq!(fed(&broken, 57).ok(), read_whole(&broken), "byte {at}");
+            }
+        }
+        for end in 0..whole.len() {
+            let error = fed(&whole[..end], 57).expect_err("cut off");
+            assert_eq!(error.code(), Some(Code::ZipEnd), "cut at {end}");
+        }
+        let mut longer = whole.clone();
+        longer.extend_from_slice(b"\n");
+        assert_eq!(fed(&longer, 57).err().and_then(|error| error.code()), Some(Code::ZipEnd));
+        longer.splice(0..0, *b"MZ");
+        assert_eq!(fed(&longer, 57).err().and_then(|error| error.code()), Some(Code::ZipEnd));
+    }
+    let mut twice = archive(&[("a", b"1"), ("b", b"2")]);
+    twice.iter_mut().filter(|byte| **byte == b'b').for_each(|byte| *byte = b'A');
+    assert_eq!(fed(&twice, 57).err().and_then(|error| error.code()), Some(Code::ZipName));
+    let mut packed = archive(&[("a", b"1")]);
+    packed[8] = 8;
+    assert!(matches!(fed(&packed, 57), Err(Error::Unsupported { .. })));
+}
+
+#[test]
+fn an_archive_of_4_gib_and_one_of_65536_entries_arrive() {
+    let zeros = vec![0; 1 << 20];
+    let size = 1_u64 << 32;
+    let mut crc = crc32fast::Hasher::new();
+    (0..size >> 20).for_each(|_| crc.update(&zeros));
+    let layout = Layout::new([("payload", size), ("b", 3)], TIME).expect("fits");
+    let mut file = Sparse::default();
+    layout.finish(&[crc.finalize(), crc32fast::hash(b"abc")], &mut file).expect("memory");
+    file.write_at(layout.content(1).expect("there"), b"abc").expect("memory");
+    let mut reader = feed::Reader::new();
+    let mut entries = Vec::new();
+    let mut piece = zeros;
+    for at in (0..file.size).step_by(1 << 20) {
+        piece.truncate((file.size - at).min(1 << 20) as usize);
+        file.read_at(at, &mut piece).expect("inside");
+        let start = |event| {
+            if let feed::Event::Start(entry) = event {
+                entries.push(entry);
+            }
+            Ok(())
+        };
+        reader.feed(&piece, start).expect("strict archive");
+    }
+    reader.finish().expect("whole");
+    assert_eq!(entries, read(&file).expect("strict archive").entries);
+
+    let names: Vec<_> = (0..65_536).map(|number| format!("{number}")).collect();
+    let entries: Vec<_> = names.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+    let many = archive(&entries);
+    assert_eq!(fed(&many, 4096).ok(), read_whole(&many));
+}
+
 #[test]
 fn nothing_may_stand_around_the_entries() {
     let whole = archive(&[("a", b"1"), ("b", b"2")]);
