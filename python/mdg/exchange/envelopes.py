@@ -18,7 +18,21 @@ from uuid import uuid4
 import anyio
 import structlog
 from anyio import to_thread
-from sqlalchemy import Column, ColumnElement, Index, LargeBinary, Table, Text, and_, delete, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Index,
+    LargeBinary,
+    Select,
+    Table,
+    Text,
+    and_,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mdg import envelope
@@ -234,6 +248,11 @@ class Envelopes:
         rows = await self._store.write(lambda connection: connection.execute(taken))
         return found if rows.rowcount else None
 
+    async def answers(self, connection: AsyncConnection, requester: Requester, digest: bytes, now: datetime) -> bool:
+        """Whether there is an envelope for `take`, as the caller's transaction sees it."""
+        wanted = self._query({"request_digest": digest, "granted": None}, requester, now)
+        return (await connection.execute(wanted)).first() is not None
+
     async def end(self, made: Envelope) -> None:
         """Erases an envelope: nobody gets it any more, and who may have it is made a new one."""
         gone = delete(ENVELOPES).where(self._row(made.id))
@@ -281,7 +300,7 @@ class Envelopes:
     def _row(self, id_: str) -> ColumnElement[bool]:
         return and_(ENVELOPES.c.custodian == self._custodian, ENVELOPES.c.id == id_)
 
-    async def _one(self, wanted: Mapping[str, object], requester: Requester, now: datetime) -> Envelope | None:
+    def _query(self, wanted: Mapping[str, object], requester: Requester, now: datetime) -> Select[tuple[Any, ...]]:
         """The newest live envelope of this owner and this person. Both stand in the condition, so that an envelope of
         somebody else costs what an unknown one costs."""
         names = Envelope.__slots__
@@ -300,8 +319,11 @@ class Envelopes:
                 for name, value in wanted.items()
             ),
         )
+        return query.order_by(ENVELOPES.c.not_after.desc()).limit(1)
+
+    async def _one(self, wanted: Mapping[str, object], requester: Requester, now: datetime) -> Envelope | None:
         async with self._store.read() as connection:
-            row = (await connection.execute(query.order_by(ENVELOPES.c.not_after.desc()).limit(1))).mappings().first()
+            row = (await connection.execute(self._query(wanted, requester, now))).mappings().first()
         if row is None:
             return None
         identifiers = tuple((system, value) for system, value in row["identifiers"])

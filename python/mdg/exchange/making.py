@@ -13,6 +13,7 @@ from typing import Any
 
 from mdg.errors import Conflict, NotFound, Problem, Refused, Throttled, Unavailable, Unprocessable, Unsupported
 from mdg.jobs import Failed, Job, Jobs, New, State
+from mdg.jobs.loop import Full, Made
 from mdg.keys import Card
 from mdg.model.identity import HpiI, HpiO, Ihi
 from mdg.model.request import Requester
@@ -101,15 +102,19 @@ class Making:
         self._jobs = jobs
         self.patience = patience
 
-    async def made(self, new: New) -> None:
-        """Returns when the job has made its envelope; it is written unless one of its key is open.
+    async def made(self, new: New, unless: Made | None = None) -> None:
+        """Returns when the job has made its envelope; it is written unless one of its key is open, or the envelope is
+        there by now.
 
         `Unavailable` when it is not ready in time, `Throttled` when too many are waited for, `Conflict` when a file is
         no longer what was indexed, `Unprocessable` when the study cannot be packed.
         """
-        job = await self._jobs.once(new, most=AT_ONCE + WAITING, each=WAITING_EACH)
+        try:
+            job = await self._jobs.once(new, most=AT_ONCE + WAITING, each=WAITING_EACH, unless=unless)
+        except Full:
+            raise Throttled("many envelopes are being made; try again later", headers={"Retry-After": "30"}) from None
         if job is None:
-            raise Throttled("many envelopes are being made; try again later", headers={"Retry-After": "30"})
+            return
         ended = await self._jobs.ended(job.id, self.patience)
         if ended is None:
             raise Unavailable("the envelope is being made; repeat the request", reason="not-ready", retry_after=10)

@@ -109,7 +109,9 @@ class Retrieval:
                 if made is None:
                     recipient, digest = verified.request.public_key, verified.digest
                     order = Order(held.study.key.uid, requester, verified.card, recipient, digest)
-                    await self._making.made(order.job(_key(owner(requester), digest)))
+                    now = self._decisions.clock()
+                    there = partial(self._envelopes.answers, requester=requester, digest=digest, now=now)
+                    await self._making.made(order.job(_key(owner(requester), digest)), there)
                     made = await self._envelopes.take(requester, digest, self._decisions.clock())
                 if made is None:
                     raise Unavailable("the envelope is being made; repeat the request", reason="not-ready")

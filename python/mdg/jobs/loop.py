@@ -39,6 +39,14 @@ Keep: TypeAlias = Callable[[AsyncConnection], Awaitable[object]]
 """Writes in the transaction that keeps the end of a try. It only uses the connection it gets."""
 
 
+Made: TypeAlias = Callable[[AsyncConnection], Awaitable[bool]]
+"""Whether the work of a job is there already, as the transaction of the connection sees it."""
+
+
+class Full(Exception):
+    """So many jobs of a kind are open that no more may wait."""
+
+
 Also: TypeAlias = Callable[[AsyncConnection, Job], Awaitable[object]]
 """What is written in the transaction of an operator's change: its audit record."""
 
@@ -141,18 +149,21 @@ class Jobs:
         """Writes jobs in the caller's transaction."""
         await table.add(connection, self._custodian, new, self._clock())
 
-    async def once(self, new: New, *, most: int, each: int) -> Job | None:
-        """The open job of this kind and key, written if there is none; None if `most` of the kind, or `each` of the
-        lane, are open already."""
+    async def once(self, new: New, *, most: int, each: int, unless: Made | None = None) -> Job | None:
+        """The open job of this kind and key, written if there is none, or None if `unless` says, in the transaction
+        that would write it, that its work is there already. `Full` if `most` of the kind, or `each` of the lane, are
+        open."""
 
         async def write(connection: AsyncConnection) -> Job | None:
             found = await table.find_open(connection, self._custodian, new.kind, new.key)
             if found is not None:
                 return found
+            if unless is not None and await unless(connection):
+                return None
             if await table.count_open(connection, self._custodian, new.kind) >= most:
-                return None
+                raise Full
             if await table.count_open(connection, self._custodian, new.kind, new.lane) >= each:
-                return None
+                raise Full
             await self.add(connection, new)
             return await table.find_open(connection, self._custodian, new.kind, new.key)
 
