@@ -15,7 +15,7 @@ from mdg.errors import Misuse
 STATES = ("open", "waiting", "running", "done", "failed", "cancelled")
 
 app = typer.Typer(
-    help="List and show the jobs of your running gateway, try them now, cancel them.",
+    help="List, show, retry and cancel the jobs of your gateway.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -225,17 +225,23 @@ class Envelopes:
     ) -> Envelope | None:
         """The live envelope that this client already has of this version, with these identifiers of the patient in it,
         sealed to this key of the directory."""
-        found = await self._one(
-            {
-                "study_uid": held.study.key.uid,
-                "study_version": held.study.key.version,
-                "recipient": recipient,
-                "request_digest": None,
-            },
-            requester,
-            now,
-        )
+        found = await self._one(_sealed_to(held, recipient), requester, now)
         return found if found is not None and found.identifiers == identifiers else None
+
+    async def holds(
+        self,
+        connection: AsyncConnection,
+        *,
+        requester: Requester,
+        held: CatalogueEntry,
+        identifiers: Identifiers,
+        recipient: bytes,
+        now: datetime,
+    ) -> bool:
+        """Whether there is an envelope for `current`, as the caller's transaction sees it."""
+        wanted = self._query(_sealed_to(held, recipient), requester, now)
+        row = (await connection.execute(wanted)).mappings().first()
+        return row is not None and tuple((system, value) for system, value in row["identifiers"]) == identifiers
 
     async def take(self, requester: Requester, digest: bytes, now: datetime) -> Envelope | None:
         """The envelope that answers the request of this digest, for the one caller who grants it: a process that asks
@@ -332,6 +338,17 @@ class Envelopes:
             await self.damaged(found, "missing")
             return None
         return found
+
+
+def _sealed_to(held: CatalogueEntry, recipient: bytes) -> dict[str, object]:
+    """What an envelope of this version has that is sealed to a key of the directory."""
+    key = held.study.key
+    return {
+        "study_uid": key.uid,
+        "study_version": key.version,
+        "recipient": recipient,
+        "request_digest": None,
+    }
 
 
 def _private_folder(folder: Path) -> None:

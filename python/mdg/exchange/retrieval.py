@@ -152,7 +152,15 @@ class Retrieval:
         if made is None:
             order = Order(held.study.key.uid, requester, card, card.x25519)
             key = _key(owner(requester), held.study.key, identifiers, card.x25519)
-            await self._making.made(order.job(key))
+            there = partial(
+                self._envelopes.holds,
+                requester=requester,
+                held=held,
+                identifiers=identifiers,
+                recipient=card.x25519,
+                now=self._decisions.clock(),
+            )
+            await self._making.made(order.job(key), there)
             made = await self._envelopes.current(requester, held, identifiers, card.x25519, self._decisions.clock())
             if made is None:
                 raise Unavailable("the envelope is being made; repeat the request", reason="not-ready")
