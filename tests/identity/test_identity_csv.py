@@ -216,3 +216,25 @@ def test_a_bad_table_takes_no_more_memory_however_long_it_is_and_however_often_i
     finally:
         tracemalloc.stop()
     assert len(set(said)) == 1
+
+
+async def test_a_table_that_another_process_takes_meanwhile_is_in_force_for_both(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes of a gateway start with the same new table."""
+    table = tmp_path / "identity.csv"
+    table.write_text("PatientID,issuer,IHI,source,date\nP1,RMH,8003608833357361,test,2026-01-01\n")
+    custodian = HpiO("8003621566684455")
+    async with Store.open(database) as store:
+        first, second = Identities(store, custodian), Identities(store, custodian)
+        compare = enrichment.lines_in_force
+
+        async def late(*given: Any) -> AsyncIterator[Any]:
+            async for page in compare(*given):
+                yield page
+            monkeypatch.undo()
+            await first.load_csv(table)
+
+        monkeypatch.setattr(enrichment, "lines_in_force", late)
+        assert (await second.load_csv(table)).rows == 1
+        assert await second.local_ids(Ihi("8003608833357361")) == [LocalId("P1", "RMH")]

@@ -300,6 +300,14 @@ async def test_a_periodic_job_is_there_from_the_start_and_comes_back(store: Stor
     await process.round()
     assert process.works.done == ["", ""]
 
+    async def nothing_more(_connection: AsyncConnection, _job: Job) -> None:
+        return
+
+    (job,) = await process.seen()
+    with pytest.raises(Conflict, match="again and again"):
+        await process.jobs.cancel(job.id, nothing_more)
+    assert [one.state for one in await process.seen()] == [State.WAITING], "nobody would write it anew"
+
 
 async def test_a_fault_while_jobs_are_read_does_not_end_the_loop(
     process: Process, monkeypatch: pytest.MonkeyPatch

@@ -121,3 +121,27 @@ async def test_a_source_that_left_the_settings_is_forgotten_and_its_studies_are_
     assert (await happened(store))[-1] == StudyKey(CUSTODIAN, "1.2.4", 2)
     report = await watcher.scan([objects, source])
     assert (report.read, report.studies, report.unchanged) == (2, 2, 1)
+
+
+async def test_a_source_that_fails_is_followed_anew(
+    objects: ObjectSource, tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that nobody may look into ends no gateway."""
+    watch, failures = objects.watch, [PermissionError(13, "Permission denied")]
+
+    async def failing() -> AsyncGenerator[Sequence[str], None]:
+        if failures:
+            raise failures.pop()
+        async for uids in watch():
+            yield uids
+
+    monkeypatch.setattr(objects, "watch", failing)
+    monkeypatch.setattr(watcher, "PAUSE", 0.01)
+    await objects.put("a/1", write(tmp_path / "object.dcm"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watcher.follow, objects)
+        await objects.complete("1.2.3")
+        with anyio.fail_after(10):
+            while not await find(objects, [P1]):  # noqa: ASYNC110 -- nothing tells a test that another task settled
+                await anyio.sleep(0.02)
+        tasks.cancel_scope.cancel()

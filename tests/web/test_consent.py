@@ -47,6 +47,11 @@ def permit(purpose: str) -> Json:
     return {"type": "permit", "purpose": [{"system": ACT_REASON, "code": purpose}]}
 
 
+def spelt(value: object) -> Json:
+    """A patient whose IHI is written in a way that no decision would compare."""
+    return {"identifier": {"system": IHI_SYSTEM, "value": value}}
+
+
 WITHDRAWN = consent({"type": "deny"})
 RESEARCH_ONLY = consent({"type": "deny", "provision": [permit("HRESCH")]})
 
@@ -187,7 +192,13 @@ async def test_each_change_and_each_look_is_on_record_with_its_patient(start: St
         ({}, "Consent.patient"),
         (consent(permit("TREAT"), patient={"reference": "Patient/1"}), "Consent.patient"),
         (consent(permit("TREAT"), patient={"identifier": {"system": IHI_SYSTEM, "value": "1"}}), "Consent.patient"),
+        (consent({"type": "deny"}, patient=spelt(f" {EXAMPLE_IHI}")), "Consent.patient.identifier.value"),
+        (consent({"type": "deny"}, patient=spelt("8003 6088 3335 7361")), "Consent.patient.identifier.value"),
+        (consent({"type": "deny"}, patient=spelt(int(EXAMPLE_IHI))), "Consent.patient"),
         (consent(permit("TREAT"), status="perhaps"), "Consent.status"),
+        (consent(permit("TREAT") | {"period": {"start": "2999", "end": "soon"}}), "Consent.provision.period"),
+        (consent(permit("TREAT") | {"period": {"end": "20240101"}}), "Consent.provision.period"),
+        (consent(permit("TREAT") | {"<b>" * 30: []}), "Consent.provision"),
         (consent(permit("TREAT"), status="draft", dateTime="yesterday"), "Consent.dateTime"),
         (consent(permit("TREAT"), scope={"coding": [{"system": CONSENT_SCOPE, "code": "adr"}]}), "Consent.scope"),
         (consent(permit("TREAT"), modifierExtension=[]), "Consent.modifierExtension"),

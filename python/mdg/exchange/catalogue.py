@@ -105,9 +105,9 @@ class Catalogue:
 
     async def _one(self, ihi: Ihi, field: Field, value: str) -> CatalogueEntry | None:
         locals_ = tuple(await self._identities.local_ids(ihi))
-        consents = await self._consents.of(ihi)
         query = Query(ihi, locals_, (OneOf(field, frozenset({value})),))
         answers, unanswered = await self._ask_all(lambda source: source.find(query))
+        consents = await self._consents.of(ihi)  # last: the decision knows the latest; also when nothing is found
         for source, studies in answers:
             for study in studies:
                 return CatalogueEntry(source, study, ihi, consents)

@@ -21,7 +21,7 @@ import anyio
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mdg.errors import MdgError, Problem, Unavailable, reason, where
+from mdg.errors import Conflict, MdgError, Problem, Unavailable, reason, where
 from mdg.jobs import table
 from mdg.jobs.retry import OUTAGE, delay, wait
 from mdg.jobs.table import LEASE, Job, LeaseLost, New, State
@@ -204,8 +204,17 @@ class Jobs:
         return await self._change(table.retry, id_, also)
 
     async def cancel(self, id_: int, also: Also) -> Job:
-        """Has a job not done, together with the record that `also` writes. Errors as of `table.cancel`."""
-        return await self._change(table.cancel, id_, also)
+        """Has a job not done, together with the record that `also` writes. Errors as of `table.cancel`; `Conflict` for
+        one that is done again and again: nobody would write it anew before the next start."""
+
+        async def cancel(connection: AsyncConnection, of: HpiO, id_: int, now: datetime) -> Job:
+            job = await table.cancel(connection, of, id_, now)
+            kind = self._kinds.get(job.kind)
+            if kind is not None and kind.every is not None:
+                raise Conflict("this job is done again and again, and cannot be cancelled", reason="periodic")
+            return job
+
+        return await self._change(cancel, id_, also)
 
     async def _change(
         self, change: Callable[[AsyncConnection, HpiO, int, datetime], Awaitable[Job]], id_: int, also: Also
@@ -222,13 +231,16 @@ class Jobs:
     async def run(self) -> None:
         """Does jobs until it is cancelled. What it was doing then is given back, for another process or the next start
         to do at once."""
+        begun = False
         try:
-            await self._begin()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch)
                 while True:
                     self._bell = bell = anyio.Event()
                     try:
+                        if not begun:
+                            await self._begin()
+                            begun = True
                         for job in await self._claim(list(self._kinds)):
                             tasks.start_soon(self._do, job)
                     except Exception as error:  # a fault of ours must not end the gateway
@@ -255,10 +267,7 @@ class Jobs:
                 await table.release(connection, self._custodian, None, self._clock())
             await self.add(connection, *(New(kind.name, "") for kind in self._kinds.values() if kind.every is not None))
 
-        try:
-            await self._store.write(begin)
-        except Unavailable as error:
-            log.warning("jobs not read", reason=error.reason, where=where(error), again_in_s=LOOK)
+        await self._store.write(begin)
 
     async def _claim(self, kinds: Sequence[str]) -> list[Job]:
         """Takes jobs for the free places of these kinds."""

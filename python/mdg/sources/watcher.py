@@ -3,7 +3,7 @@ one from then on, and forgets those that left the settings."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mdg.errors import Unavailable
+from mdg.errors import MdgError, Unavailable, reason
 from mdg.model.identity import HpiO
 from mdg.sources.scan import Progress, ScanReport
 from mdg.sources.source import Finds, Watches
@@ -34,14 +34,25 @@ async def scan(sources: Iterable[Finds], progress: Progress | None = None, *, re
 
 
 async def follow(source: Watches) -> None:
-    """Settles what `source` announces, until it is cancelled. What cannot be settled now is announced again."""
-    async with aclosing(source.watch()) as announced:
-        async for uids in announced:
-            try:
-                await source.settle(uids)
-            except Unavailable as error:
-                LOG.warning("studies not settled", source=source.name, reason=error.reason, retry_in_s=PAUSE)
-                await anyio.sleep(PAUSE)
+    """Settles what `source` announces, until it is cancelled. What cannot be settled now is announced again, and a
+    source that fails is followed anew: a folder that nobody may look into must not end the gateway."""
+    while True:
+        try:
+            async with aclosing(source.watch()) as announced:
+                async for uids in announced:
+                    await _settle(source, uids)
+            return
+        except (MdgError, OSError) as error:
+            LOG.warning("source not followed", source=source.name, reason=reason(error), retry_in_s=PAUSE)
+            await anyio.sleep(PAUSE)
+
+
+async def _settle(source: Watches, uids: Sequence[str]) -> None:
+    try:
+        await source.settle(uids)
+    except Unavailable as error:
+        LOG.warning("studies not settled", source=source.name, reason=error.reason, retry_in_s=PAUSE)
+        await anyio.sleep(PAUSE)
 
 
 async def forget_others(store: Store, custodian: HpiO, kept: Collection[str], terms: Terms) -> None:

@@ -6,6 +6,7 @@ counts as a match in a deny and as none in a permit. A record that is not unders
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,10 @@ PARENT = {
 }
 """v3-ActReason, the part that is served here. BTG has no parent: only a provision that names it speaks of it."""
 DEPTH = 3
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d))?)?)?", re.ASCII)
+"""FHIR date and dateTime."""
+_NAME = re.compile("[A-Za-z_]{1,40}", re.ASCII)
+"""A name of an element that may be repeated in an answer."""
 WITHOUT_EFFECT = frozenset({"rejected", "inactive", "entered-in-error", "draft", "proposed"})
 ELEMENTS = frozenset(
     {
@@ -130,7 +135,9 @@ def patient_of(content: Mapping[str, object]) -> Ihi:
         identifier = _object(_object(content["patient"])["identifier"])
         if identifier.get("system") != IHI_SYSTEM:
             raise NotUnderstood("identifier.system")
-        ihi = Ihi.parse(str(identifier["value"]))
+        ihi = Ihi.parse(_optional_text(identifier["value"]) or "")
+        if ihi != identifier["value"]:  # each decision compares digits
+            raise NotUnderstood("identifier.value")
     with _element("status"):
         if content["status"] not in WITHOUT_EFFECT | {"active"}:
             raise NotUnderstood
@@ -210,7 +217,7 @@ def _provision(provision: Mapping[str, object], request: Request, default: Effec
 def _only(known: frozenset[str], found: Mapping[str, object]) -> None:
     for name in found:
         if name not in known:
-            raise NotUnderstood(str(name))
+            raise NotUnderstood(*([name] if _NAME.fullmatch(name) else []))
 
 
 def _matches(provision: Mapping[str, object], request: Request) -> bool | None:
@@ -238,8 +245,9 @@ def _period(value: object, request: Request) -> bool | None:
     period = _object(value)
     if not {"start", "end"}.issuperset(period):
         return None
-    start, end = period.get("start"), period.get("end")
-    return (start is None or _instant(start) <= request.now) and (end is None or request.now < _end(end))
+    begun = "start" not in period or _instant(period["start"]) <= request.now
+    lasting = "end" not in period or request.now < _end(period["end"])
+    return begun and lasting
 
 
 def _actor(value: object, request: Request) -> bool | None:
@@ -316,7 +324,9 @@ def _of_another_patient(value: object, request: Request) -> bool:
     identifier = _object(value).get("identifier")
     if not isinstance(identifier, Mapping) or identifier.get("system") != IHI_SYSTEM:
         return False  # a literal reference: the records were collected by it
-    return identifier.get("value") != request.resource.patient
+    with _element("identifier"):
+        value = _optional_text(identifier["value"])
+        return Ihi.parse(value or "") != request.resource.patient
 
 
 def _codes(concepts: Sequence[object], system: str | None = None) -> Iterable[str | None]:
@@ -336,7 +346,7 @@ def _coding(codings: Sequence[object], system: str | None) -> Iterable[str | Non
 def _instant(value: object) -> datetime:
     """The first instant of a FHIR date or dateTime, in UTC."""
     text = _optional_text(value)
-    if text is None:
+    if text is None or not _DATE.fullmatch(text):
         raise NotUnderstood
     padded = text + "-01-01"[: 10 - len(text)] if len(text) == 4 else text + "-01" if len(text) == 7 else text
     found = datetime.fromisoformat(padded)
