@@ -158,10 +158,10 @@ async def change_csv(
     # By the driver itself: SQLAlchemy makes a statement's parameters slower than the database takes them.
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     ended = " AND ".join(f"{column.name} = {mark}" for column in (*_SHARED, *_LINE[:4]))
-    end = f"DELETE FROM identities WHERE {ended}"  # noqa: S608 # names of columns
+    end = f"DELETE FROM identities WHERE {ended}"  # noqa: S608 -- names of columns
     columns = [column.name for column in (*_SHARED, *_LINE)]
     values = ", ".join([mark] * len(columns))
-    begin = f"INSERT INTO identities ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 # likewise
+    begin = f"INSERT INTO identities ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 -- likewise
     shared = (str(custodian), CSV, "")
     async for lines in gone:
         before |= {line[:3] for line in lines if line[:2] in known}
