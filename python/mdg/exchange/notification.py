@@ -39,8 +39,8 @@ log = structlog.get_logger("mdg.notification")
 
 
 class Notifications:
-    """Tells the subscribers of one custodian. `ways` as in `Subscriptions`; `message` renders an event, or a handshake
-    if there is none, with the logical id of the study that it may name ("" for none)."""
+    """Tells the subscribers of one custodian. `ways` as in `Subscriptions`; `message` renders an event, or
+    without an event a handshake; its last argument is the logical id of the study that it may name, "" without one."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Notifications:
         request_id = str(uuid4())
         try:
             answer = await self._send(before, event, request_id)
-        except Exception as error:  # whatever an endpoint provokes is a failure of this try and of nobody else's
+        except Exception as error:  # each fault at an endpoint fails this try, and no other subscriber's
             log.warning("not-sent", request_id=request_id, reason=reason(error), where=where(error))
             return await self._failed(before, event, request_id, job.tries, failure=reason(error))
         if not 200 <= answer.status < 300:

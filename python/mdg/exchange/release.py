@@ -1,7 +1,7 @@
 """A `Release`: bytes that may leave now, and what must happen while and after they do.
 
-It is made after the decision and the durable record, so whoever holds one may send it. `web.jmix.bulk` alone turns it
-into bytes on a connection.
+A release is made after the decision and the durable record, so code that has a release may send it. `web.jmix.bulk`
+alone turns a release into bytes on a connection.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one loop that does jobs: it claims what is due, runs the handler of its kind, and keeps what became of it.
 
-A handler may run twice: its process may be killed after the work and before the end is kept. So whatever must not
-happen twice stands in `Done.keep`, which is written in the transaction that ends the job, or is guarded by rows of the
-handler's own room.
+A handler may run twice: its process may be killed after the work and before the end is kept. A change that must happen
+once is therefore written by `Done.keep`, in the transaction that ends the job, or is guarded by rows of the handler's
+own room.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Again:
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The try failed. `error` is a short code, `why` a sentence without identifiers of people. The next try comes after
-    the usual delay, or after `asked` if the destination asked for more time; `final` means that there is none."""
+    the usual delay, or after `asked` if the destination asked for more time; after a `final` try there is no other."""
 
     error: str
     why: str = ""

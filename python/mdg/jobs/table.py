@@ -256,8 +256,8 @@ async def again(connection: AsyncConnection, job: Job, now: datetime, after: tim
 async def fail(
     connection: AsyncConnection, job: Job, now: datetime, *, error: str, why: str, due: datetime | None, counts: bool
 ) -> None:
-    """The try failed: the next one is due then, or there is none (`due` is None). A try that could not even begin, for
-    want of what it needs, does not count. `LeaseLost`."""
+    """The try failed. The next try is at `due`; without `due` the job has failed for good. Unless it `counts`, the try
+    is not counted: a service that the job needs was away. `LeaseLost`."""
     values: dict[str, Any] = {"error": error, "why": why, "state": State.FAILED, "finished": microseconds(now)}
     if not counts:
         values["tries"] = jobs.c.tries - 1

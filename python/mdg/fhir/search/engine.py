@@ -131,7 +131,7 @@ def parse(table: Table, url: Pairs, body: Pairs, terms: Terms) -> Search:
 
 
 def refuse_person_in_url(table: Table, url: Pairs, terms: Terms) -> None:
-    """`NotSupported` if a URL holds an identifier of a person, whatever parameter it hides in."""
+    """`NotSupported` if a parameter of a URL, of any name, holds an identifier of a person."""
     person = {name for name, parameter in table.parameters.items() if parameter.person}
     for name, value in url:
         hidden = name.endswith((".identifier", ":identifier")) or names_person(value) or names_person(name)
