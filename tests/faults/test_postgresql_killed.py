@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 
-import httpx2
-import psycopg
 import pytest
 from tests.databases import Server, server
 from tests.faults.conftest import Serve, assert_unavailable, until
@@ -21,13 +19,6 @@ def own() -> Iterator[Server]:
         yield running
 
 
-# Known fault: on a busy machine, about one run in fifteen, the first request after the kill ends without an answer. The
-# other asserts count in every run.
-@pytest.mark.xfail(
-    raises=(httpx2.RemoteProtocolError, httpx2.ReadError, psycopg.OperationalError),
-    strict=False,
-    reason="now and then the first request after the kill ends without an answer; docs/limits.md",
-)
 async def test_requests_are_503_while_it_is_away_and_what_was_recorded_is_there_after(
     serve: Serve, own: Server
 ) -> None:

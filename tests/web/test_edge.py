@@ -264,6 +264,34 @@ async def test_a_body_that_is_dripped_is_refused(start: Start, monkeypatch: pyte
     assert b"slowly" in answer
 
 
+async def test_a_refusal_that_comes_before_the_body_keeps_the_connection_for_the_next_request(start: Start) -> None:
+    """A client sends head and body apart. The refusal needs only the head; when the body has come, the connection is as
+    good as before, and a client that trusts it loses no request."""
+    async with start() as gateway:
+        host, _, port = gateway.url.removeprefix("http://").partition(":")
+        head = f"POST /fhir/ImagingStudy/_search HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 7\r\n\r\n".encode()
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            for _ in range(2):
+                await stream.send(head)
+                await anyio.sleep(0.2)  # time enough for the refusal to be ready
+                await stream.send(b"patient")
+                answer = await stream.receive()
+                assert status(answer) == 401
+                assert b"connection: close" not in answer.lower()
+
+
+async def test_a_refusal_whose_body_never_comes_says_that_the_connection_closes(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mdg.web.edge.REST_TIME", 0.1)
+    async with start() as gateway:
+        answer = await raw(
+            gateway, b"POST /fhir/ImagingStudy/_search HTTP/1.1\r\nHost: HOST\r\nContent-Length: 7\r\n\r\n"
+        )
+    assert status(answer) == 401
+    assert b"connection: close" in answer.lower()
+
+
 async def test_a_connection_ends_though_its_peer_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """F15: else every reader that stops keeps a socket, and what was written to it, for as long as it likes."""
     monkeypatch.setattr(server, "CLOSING", 0.05)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
 from uuid import uuid4
 
+import anyio
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -32,6 +33,11 @@ from mdg.web.metrics import Metrics
 from mdg.web.standard import RefusalForm, Standard, routes_of
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+REST = 64 * 1024
+"""Bytes of a body that are taken though its answer is ready: the largest form."""
+REST_TIME = 2.0
+"""Seconds for that."""
 HEADER_BYTES = 16 * 1024
 HEADER_FIELDS = 100
 _PATH = re.compile(rb"(?:/(?!\.{0,2}(?:/|\Z))[A-Za-z0-9\-._~$:@!&'()*+,=]+)+/?|/")
@@ -100,7 +106,9 @@ class Edge:
         state = scope.setdefault("state", {})
         state["request_id"] = id_ = str(uuid4())
         with serving(caller(scope, self._proxies, self._proxy_header)) as who:
-            await self._serve(scope, receive, _Sent(send, id_, who.request_id, head=scope["method"] == "HEAD"))
+            body = _Body(receive, whole=scope["method"] not in WITH_BODY)
+            sent = _Sent(send, id_, who.request_id, body, head=scope["method"] == "HEAD")
+            await self._serve(scope, body, sent)
 
     async def _serve(self, scope: Scope, receive: Receive, sent: _Sent) -> None:
         id_ = scope["state"]["request_id"]
@@ -180,11 +188,40 @@ class Edge:
         )
 
 
-class _Sent:
-    """Sends on, with the headers that every answer has, and counts."""
+class _Body:
+    """The body of one request, as an application takes it. `whole` says whether all of it has been taken."""
 
-    def __init__(self, send: Send, request_id: str, callers_id: str | None, *, head: bool) -> None:
+    def __init__(self, receive: Receive, *, whole: bool) -> None:
+        self._receive = receive
+        self._begun = False
+        self.whole = whole
+
+    async def __call__(self) -> Message:
+        self._begun = True
+        return await self._take()
+
+    async def take_rest(self) -> None:
+        """Takes what an answer did not wait for, up to REST bytes and for REST_TIME: the client is still sending that,
+        and would lose the answer if the connection ended meanwhile (RFC 9112 9.6). A body that an application has begun
+        to take and gave up was too large or too slow, and is not waited for."""
+        taken = 0
+        with anyio.move_on_after(0 if self._begun else REST_TIME):
+            while not self.whole and taken <= REST:
+                taken += len((await self._take()).get("body", b""))
+
+    async def _take(self) -> Message:
+        message = await self._receive()
+        self.whole = self.whole or not message.get("more_body", False)
+        return message
+
+
+class _Sent:
+    """Sends on, with the headers that every answer has, and counts. An answer that comes before the `body` of the
+    request is whole closes the connection, and says so."""
+
+    def __init__(self, send: Send, request_id: str, callers_id: str | None, body: _Body, *, head: bool) -> None:
         self._send = send
+        self._body = body
         self._ids = [(b"x-request-id", request_id.encode())]
         if callers_id is not None:
             self._ids.append((b"x-correlation-id", callers_id.encode()))
@@ -199,6 +236,9 @@ class _Sent:
             given = [(name.lower(), value) for name, value in message.get("headers", ())]
             names = {name for name, _ in given}
             given += [(name, value) for name, value in _ALWAYS if name not in names]
+            await self._body.take_rest()
+            if not self._body.whole and b"connection" not in names:
+                given.append((b"connection", b"close"))
             message = {**message, "headers": [*given, *self._ids]}
         elif message["type"] == "http.response.body":
             self.bytes += 0 if self._head else len(message.get("body", b""))
