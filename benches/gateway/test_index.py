@@ -2,7 +2,7 @@
 
 FLOOR is one core's SHA-256 of the same files, read and hashed in the same process, taken in each round beside the scan;
 best and median of the rounds are shown. The scan parses headers, makes SHA-256 and check tables, and commits durably
-every 40 files.
+every 32 files.
 """
 
 from __future__ import annotations
